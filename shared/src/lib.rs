@@ -1,1 +1,28 @@
-//! The pure core of Keypost.
+//! The pure core of Keypost: everything that the control plane and the edge must agree on, and everything that
+//! deserves to be tested without a network. No I/O, no clock and no randomness of its own: those come in as parameters.
+//!
+//! - [`id`], [`scope`], [`secret`], [`time`]: the types that are parsed at the door
+//! - [`jwk`], [`jws`], [`jwe`]: the JOSE formats (RFC 7515 to 7518), without a cryptographic library
+//! - [`crypto`]: what a platform's cryptography must be able to do; [`host`] is one, the Worker's WebCrypto the other
+//! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
+//! - [`publisher_key`]: when which publisher key signs
+//! - [`oauth`], [`claims`]: requests, errors, metadata and the access token
+//! - [`edge`]: the Worker's whole behaviour, over traits
+#![warn(missing_docs)]
+
+pub mod claims;
+pub mod crypto;
+pub mod document;
+pub mod edge;
+#[cfg(feature = "host")]
+pub mod host;
+pub mod id;
+pub mod jwe;
+pub mod jwk;
+pub mod jws;
+pub mod kv_key;
+pub mod oauth;
+pub mod publisher_key;
+pub mod scope;
+pub mod secret;
+pub mod time;

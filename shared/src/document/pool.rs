@@ -1,0 +1,68 @@
+use serde::{Deserialize, Serialize};
+
+use super::Document;
+use crate::id::Kid;
+use crate::jwk::{JwkSet, SigningAlg};
+
+/// `v1/pool/{pool}`: all that the edge must know of a client pool.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PoolDocument {
+    /// Who is in the pool.
+    pub kind: PoolKind,
+    /// The issuer, to the letter (RFC 8414 §2): never made from a request's `Host`.
+    pub issuer: String,
+    /// How long an access token lives, in seconds.
+    pub token_ttl: u64,
+    /// The longest lifetime, in seconds, that a token of this pool still unexpired may have had: key sets and metadata
+    /// are served that much longer than `next_update`.
+    pub longest_token_ttl: u64,
+    /// Which claims a token carries.
+    pub claims_profile: ClaimsProfile,
+    /// The tokens' `aud`; with profile `rfc9068` and none here, the issuer.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audience: Vec<String>,
+    /// The keys that verifiers may meet: next, active and retiring.
+    pub jwks: JwkSet,
+    /// The key that signs, sealed for the edge. None where the edge signs nothing (pools of kind `sso`).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub signing_key: Option<SealedSigningKey>,
+    /// The origins that browsers may POST from (CORS).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub cors_origins: Vec<String>,
+}
+
+/// Who is in a pool.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PoolKind {
+    /// Devices and service clients of one environment.
+    Device,
+    /// The people of one organization: only the control plane signs for them.
+    Sso,
+}
+
+/// The shape of an access token's claims (api.md §3).
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum ClaimsProfile {
+    /// `typ` `JWT`, `scope` as an array.
+    Device,
+    /// RFC 9068: `typ` `at+jwt`, `scope` as a string, `aud` always there.
+    Rfc9068,
+}
+
+/// The pool's active private key, encrypted under the Worker's sealing key.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SealedSigningKey {
+    /// Its id in the key set.
+    pub kid: Kid,
+    /// What it signs with.
+    pub alg: SigningAlg,
+    /// The private key as a compact JWE ([`crate::jwe`]).
+    pub jwe: String,
+}
+
+impl Document for PoolDocument {
+    const TYP: &'static str = "keypost-pool+jws";
+    const EXPIRES: bool = true;
+}

@@ -1,0 +1,113 @@
+//! What must hold of every document: one byte, another key name, another signer, another family, and it does not count.
+
+use pollster::block_on;
+use rand_chacha::ChaCha20Rng;
+use rand_core::SeedableRng;
+
+use super::*;
+use crate::host::{HostCrypto, PrivateKey};
+use crate::id::PoolId;
+use crate::jwe::{SealingKey, SplitJwe};
+
+const NOW: UnixTime = UnixTime(1_700_000_000);
+
+fn key(seed: u64) -> PrivateKey {
+    PrivateKey::generate(&mut ChaCha20Rng::seed_from_u64(seed))
+}
+
+fn trust() -> TrustDocument {
+    TrustDocument { publisher_keys: vec![key(1).public().clone()] }
+}
+
+fn stamp() -> Stamp {
+    Stamp { version: 7, iat: NOW, next_update: Some(NOW + 60) }
+}
+
+fn verify<T: Document>(text: &str, signer: &PrivateKey, at: &KvKey) -> Result<Verified<T>, DocumentError> {
+    block_on(async {
+        let document = UnverifiedDocument::<T>::parse(text)?;
+        let verifying_key = HostCrypto.import_public(signer.public()).await?;
+        document.verify(&HostCrypto, &verifying_key, at).await
+    })
+}
+
+#[test]
+fn a_signed_document_is_read_back_with_its_stamp() {
+    let text = key(9).sign_document(&KvKey::Trust, stamp(), &trust()).unwrap();
+    let verified: Verified<TrustDocument> = verify(&text, &key(9), &KvKey::Trust).unwrap();
+    assert_eq!(verified.stamp, stamp());
+    assert_eq!(&verified.signed_by, key(9).kid());
+    assert_eq!(verified.document, trust());
+}
+
+#[test]
+fn a_document_changed_in_any_byte_does_not_verify() {
+    let text = key(9).sign_document(&KvKey::Trust, stamp(), &trust()).unwrap();
+    for position in 0..text.len() {
+        let mut bytes = text.clone().into_bytes();
+        bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+        let changed = String::from_utf8(bytes).unwrap();
+        assert!(verify::<TrustDocument>(&changed, &key(9), &KvKey::Trust).is_err(), "position {position}");
+    }
+}
+
+#[test]
+fn a_document_counts_only_under_its_own_key() {
+    let pool = KvKey::Pool(PoolId(uuid::Uuid::from_u128(1)));
+    let text = key(9).sign_document(&KvKey::Trust, stamp(), &trust()).unwrap();
+    let moved = verify::<TrustDocument>(&text, &key(9), &pool);
+    assert!(matches!(moved, Err(DocumentError::WrongKey { found }) if found == "v1/trust"));
+}
+
+#[test]
+fn a_document_counts_only_under_its_signer() {
+    let text = key(9).sign_document(&KvKey::Trust, stamp(), &trust()).unwrap();
+    let other = verify::<TrustDocument>(&text, &key(8), &KvKey::Trust);
+    assert!(matches!(other, Err(DocumentError::BadSignature(_))));
+}
+
+#[test]
+fn a_document_of_one_family_is_not_read_as_another() {
+    let text = key(9).sign_document(&KvKey::Trust, stamp(), &trust()).unwrap();
+    let other = verify::<ClientDocument>(&text, &key(9), &KvKey::Trust);
+    assert!(matches!(other, Err(DocumentError::WrongType { .. })));
+}
+
+#[test]
+fn a_family_that_expires_must_say_when() {
+    let endless = Stamp { next_update: None, ..stamp() };
+    let text = key(9).sign_document(&KvKey::Trust, endless, &trust()).unwrap();
+    assert!(matches!(verify::<TrustDocument>(&text, &key(9), &KvKey::Trust), Err(DocumentError::Expiry)));
+}
+
+#[test]
+fn device_claims_keep_their_json_text() {
+    let json = r#"{"status":"enabled","secrets":[],"scopes":["device"],"subject":{"device":{"device_id":"pos-1",
+        "client_app_id":"client","metadata":{"n":1.50,"z":"\u0041"},"tags":{"country":"US"},"server_urls":[]}}}"#;
+    let client: ClientDocument = serde_json::from_str(json).unwrap();
+    let ClientSubject::Device(claims) = client.subject else { panic!("not a device") };
+    assert_eq!(claims.metadata.get(), r#"{"n":1.50,"z":"\u0041"}"#);
+}
+
+#[test]
+fn a_sealed_key_opens_as_itself_and_only_with_its_sealing_key_and_header() {
+    let [right, wrong] = ["A", "B"]
+        .map(|letter| SealingKey::parse_list(&format!("{}A", letter.repeat(42))).unwrap().remove(0));
+    let pool = PoolId(uuid::Uuid::from_u128(1));
+    let sealed = key(3).seal(&right, pool).unwrap();
+    assert_eq!(sealed, key(3).seal(&right, pool).unwrap(), "the same content, the same text");
+    assert_ne!(sealed, key(3).seal(&right, PoolId(uuid::Uuid::from_u128(2))).unwrap());
+
+    let jwe = SplitJwe::parse(&sealed).unwrap();
+    assert_eq!((jwe.header.pool, &jwe.header.signing_kid), (pool, key(3).kid()));
+    let opened = block_on(HostCrypto.open_signing_key(&right, &jwe)).unwrap();
+    assert_eq!(opened.public(), key(3).public());
+    assert_eq!(block_on(HostCrypto.open_signing_key(&wrong, &jwe)).err(), Some(CryptoError::DoesNotOpen));
+
+    let other_header = key(3).seal(&right, PoolId(uuid::Uuid::from_u128(2))).unwrap();
+    let (header, _) = other_header.split_once('.').unwrap();
+    let (_, rest) = sealed.split_once('.').unwrap();
+    let swapped = format!("{header}.{rest}");
+    let jwe = SplitJwe::parse(&swapped).unwrap();
+    assert_eq!(block_on(HostCrypto.open_signing_key(&right, &jwe)).err(), Some(CryptoError::DoesNotOpen));
+}
