@@ -6,11 +6,11 @@
 //! - [`crypto`]: what a platform's cryptography must be able to do; [`host`] is one, the Worker's WebCrypto the other
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
 //! - [`publisher_key`]: when which publisher key signs
-//! - [`oauth`], [`claims`]: requests, errors, metadata and the access token
+//! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
-pub mod claims;
+pub mod access_token;
 pub mod crypto;
 pub mod document;
 pub mod edge;

@@ -28,7 +28,7 @@ pub enum ScopeError {
 
 /// Some distinct scopes, in the order in which they were given.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(try_from = "Vec<String>", into = "Vec<String>")]
+#[serde(try_from = "Vec<String>")]
 pub struct Scopes(Vec<String>);
 
 impl Scopes {

@@ -1,5 +1,8 @@
 //! Requests and answers as the core sees them: only what matters of HTTP, so that the shell has little to convert.
 
+use base64ct::{Base64UrlUnpadded, Encoding};
+use sha2::{Digest, Sha256};
+
 /// A request. The shell hands over the headers that the core reads, and the body of a POST.
 #[derive(Clone, Copy, Debug)]
 pub struct Request<'a> {
@@ -61,4 +64,52 @@ pub struct Response {
     pub headers: Vec<(&'static str, String)>,
     /// The body; empty for 204 and 304.
     pub body: Vec<u8>,
+}
+
+impl Response {
+    /// JSON that no cache may keep: tokens, errors, and whatever else is one client's business (RFC 6749 §5.1).
+    pub(super) fn secret_json(status: u16, body: Vec<u8>) -> Self {
+        let headers = vec![
+            ("content-type", "application/json".to_owned()),
+            ("cache-control", "no-store".to_owned()),
+            ("pragma", "no-cache".to_owned()),
+        ];
+        Self { status, headers, body }
+    }
+
+    /// JSON that everybody may read and caches may keep for `max_age` seconds, from any origin.
+    pub(super) fn public_json(request: &Request<'_>, body: &[u8], max_age: u32) -> Self {
+        let etag = etag(body);
+        let mut headers = vec![
+            ("cache-control", format!("public, max-age={max_age}")),
+            ("access-control-allow-origin", "*".to_owned()),
+        ];
+        if request.headers.if_none_match.is_some_and(|known| names(known, &etag)) {
+            headers.push(("etag", etag));
+            return Self { status: 304, headers, body: Vec::new() };
+        }
+        headers.push(("etag", etag));
+        headers.push(("content-type", "application/json".to_owned()));
+        let body = if request.method == "HEAD" { Vec::new() } else { body.to_vec() };
+        Self { status: 200, headers, body }
+    }
+
+    /// Adds a header.
+    pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}
+
+/// A strong entity tag (RFC 9110 §8.8.3): the body's hash.
+fn etag(body: &[u8]) -> String {
+    let digest = Sha256::digest(body);
+    let short = digest.get(..16).unwrap_or_default();
+    format!("\"{}\"", Base64UrlUnpadded::encode_string(short))
+}
+
+/// Whether `If-None-Match` names the tag, by weak comparison (RFC 9110 §13.1.2).
+fn names(if_none_match: &str, etag: &str) -> bool {
+    let mut tags = if_none_match.split(',').map(str::trim);
+    tags.any(|tag| tag == "*" || tag.strip_prefix("W/").unwrap_or(tag) == etag)
 }

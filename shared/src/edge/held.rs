@@ -1,0 +1,30 @@
+//! Documents that the isolate holds verified, and when they are read again.
+//!
+//! Two rules (design §4): a version lower than the one held is ignored, and what fails to verify never displaces a
+//! verified copy of a document that expires.
+
+use crate::document::{Stamp, Verified};
+use crate::time::UnixTime;
+
+/// The longest that a held copy is used before KV is asked again, in seconds.
+const MAX_AGE: u64 = 30;
+
+/// How old an answer of the location's KV cache may be, in seconds: Cloudflare's least.
+pub(super) const KV_CACHE_SECONDS: u32 = 30;
+
+/// How long a document of this stamp is used before KV is asked again: 30 s, or a quarter of its window where that is
+/// shorter.
+pub(super) fn refresh_after(stamp: &Stamp) -> u64 {
+    let quarter = stamp.next_update.map_or(MAX_AGE, |end| end.since(stamp.iat) / 4);
+    quarter.clamp(1, MAX_AGE)
+}
+
+/// Whether a document that expires still counts `grace` seconds past its `next_update`.
+pub(super) fn is_current(stamp: &Stamp, now: UnixTime, grace: u64) -> bool {
+    stamp.next_update.is_some_and(|end| now < end + grace)
+}
+
+/// Whether `new` may take the place of a held document of version `held`.
+pub(super) fn supersedes<T>(new: &Verified<T>, held: Option<&Stamp>) -> bool {
+    held.is_none_or(|held| new.stamp.version >= held.version)
+}

@@ -1,0 +1,263 @@
+//! The isolate's pools: verified, their signing keys imported, their public pages rendered.
+
+use std::cell::RefCell;
+use std::rc::Rc;
+
+use lru::LruCache;
+
+use super::held::{KV_CACHE_SECONDS, is_current, refresh_after, supersedes};
+use super::platform::{LogLevel, Platform};
+use super::trust::Trust;
+use super::{Context, Edge};
+use crate::crypto::Crypto;
+use crate::document::{DocumentError, PoolDocument, SealedSigningKey, Stamp, Verified};
+use crate::id::{Kid, PoolId};
+use crate::jwe::SplitJwe;
+use crate::kv_key::KvKey;
+use crate::oauth::{AuthorizationServerMetadata, OAuthError};
+use crate::time::UnixTime;
+
+/// The most pools that an isolate holds. A pool takes some 20 KiB.
+const MAX_POOLS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1_000).unwrap();
+
+/// A pool as the isolate holds it.
+pub(super) struct Pool<C: Crypto> {
+    pub(super) id: PoolId,
+    pub(super) document: PoolDocument,
+    pub(super) stamp: Stamp,
+    pub(super) signer: Option<PoolSigner<C>>,
+    /// The key set, rendered.
+    pub(super) jwks: Vec<u8>,
+    /// The metadata, rendered.
+    pub(super) metadata: Vec<u8>,
+    signed_by: Kid,
+}
+
+/// The pool's active key, ready to sign.
+pub(super) struct PoolSigner<C: Crypto> {
+    pub(super) kid: Kid,
+    pub(super) key: Rc<C::SigningKey>,
+}
+
+impl<C: Crypto> Pool<C> {
+    /// How long the pool's documents are used before KV is asked again, in seconds.
+    pub(super) fn refresh_after(&self) -> u64 {
+        refresh_after(&self.stamp)
+    }
+}
+
+struct Held<C: Crypto> {
+    pool: Rc<Pool<C>>,
+    read_at: UnixTime,
+}
+
+/// The isolate's pools.
+pub(super) struct PoolStore<C: Crypto> {
+    held: RefCell<LruCache<PoolId, Held<C>>>,
+}
+
+/// A pool, and the trust that it stands on.
+pub(super) struct Loaded<C: Crypto> {
+    pub(super) pool: Rc<Pool<C>>,
+    pub(super) trust: Rc<Trust<C>>,
+}
+
+/// How current a pool must be for what is asked of it.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Freshness {
+    /// Before `next_update`: for whatever depends on what is no longer allowed.
+    Current,
+    /// At most one longest token lifetime after it: for what verifiers need of tokens already issued.
+    Verifiable,
+}
+
+impl<P: Platform> Edge<P> {
+    /// A pool's verified document: from the isolate's memory, or from KV where that copy is missing or due.
+    pub(super) async fn load_pool(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        freshness: Freshness,
+    ) -> Result<Loaded<P>, OAuthError> {
+        let Some(mut trust) = self.trust.load(context, &self.config).await else {
+            return Err(OAuthError::TemporarilyUnavailable);
+        };
+        let held = self.pools.held.borrow_mut().get(&id).map(|held| (held.pool.clone(), held.read_at));
+        let held = match held {
+            Some((pool, read_at)) => {
+                let fresh = context.now.since(read_at) < pool.refresh_after();
+                let current = is_current(&pool.stamp, context.now, 0) && trust.lists(&pool.signed_by);
+                if fresh && current && trust.is_current(context.now, 0) {
+                    return Ok(Loaded { pool, trust });
+                }
+                Some(pool)
+            }
+            None => None,
+        };
+        let read = self.read_pool(context, id, &mut trust, held.as_ref()).await;
+        let pool = match (read, held) {
+            (Read::Pool(pool), _) => pool,
+            // A publisher key that has left v1/trust has signed nothing that counts.
+            (_, Some(held)) if trust.lists(&held.signed_by) => held,
+            (Read::Missing, None) => return Err(OAuthError::UnknownPool),
+            (_, _) => return Err(OAuthError::TemporarilyUnavailable),
+        };
+        self.pools.held.borrow_mut().put(id, Held { pool: pool.clone(), read_at: context.now });
+
+        let grace = match freshness {
+            Freshness::Current => 0,
+            Freshness::Verifiable => pool.document.longest_token_ttl,
+        };
+        if !is_current(&pool.stamp, context.now, grace) {
+            context.log(
+                LogLevel::Error,
+                "document_expired",
+                &format!("v1/pool/{id} is past its next_update"),
+            );
+            return Err(OAuthError::TemporarilyUnavailable);
+        }
+        if !trust.is_current(context.now, grace) {
+            context.log(LogLevel::Error, "document_expired", "v1/trust is past its next_update");
+            return Err(OAuthError::TemporarilyUnavailable);
+        }
+        Ok(Loaded { pool, trust })
+    }
+
+    async fn read_pool(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        trust: &mut Rc<Trust<P>>,
+        held: Option<&Rc<Pool<P>>>,
+    ) -> Read<P> {
+        let key = KvKey::Pool(id);
+        let text = match context.platform.kv_get(&key.to_string(), KV_CACHE_SECONDS).await {
+            Ok(Some(text)) => text,
+            Ok(None) => {
+                context.log(LogLevel::Info, "document_missing", &format!("{key} is not in KV"));
+                return Read::Missing;
+            }
+            Err(error) => {
+                context.log(LogLevel::Warn, "kv_unreadable", &format!("{key}: {error}"));
+                return Read::Nothing;
+            }
+        };
+        let verified: Verified<PoolDocument> = match self.verify(context, trust, &key, &text).await {
+            Ok(verified) => verified,
+            Err(error) => {
+                context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
+                return Read::Nothing;
+            }
+        };
+        if !supersedes(&verified, held.map(|held| &held.stamp)) {
+            context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
+            return Read::Nothing;
+        }
+        match self.prepare(context, id, verified, held).await {
+            Ok(pool) => Read::Pool(Rc::new(pool)),
+            Err(error) => {
+                context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
+                Read::Nothing
+            }
+        }
+    }
+
+    /// Imports the signing key and renders the public pages.
+    async fn prepare(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        verified: Verified<PoolDocument>,
+        held: Option<&Rc<Pool<P>>>,
+    ) -> Result<Pool<P>, serde_json::Error> {
+        let Verified { stamp, signed_by, document } = verified;
+        let signer = match &document.signing_key {
+            None => None,
+            Some(sealed) => {
+                let same =
+                    held.and_then(|held| held.signer.as_ref()).filter(|signer| signer.kid == sealed.kid);
+                let key = match same {
+                    Some(signer) => Some(signer.key.clone()),
+                    None => self.open(context, id, sealed).await.map(Rc::new),
+                };
+                key.map(|key| PoolSigner { kid: sealed.kid.clone(), key })
+            }
+        };
+        let jwks = serde_json::to_vec(&document.jwks)?;
+        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of_device_pool(&document.issuer))?;
+        Ok(Pool { id, document, stamp, signer, jwks, metadata, signed_by })
+    }
+
+    /// Opens the pool's sealed key. None, and a line in the log, where that cannot be: the pool's key set and metadata
+    /// are served all the same.
+    async fn open(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        sealed: &SealedSigningKey,
+    ) -> Option<P::SigningKey> {
+        let refuse = |reason: &str| {
+            let detail = format!("v1/pool/{id}, key {}: {reason}", sealed.kid);
+            context.log(LogLevel::Error, "signing_key_refused", &detail);
+        };
+        let jwe = match SplitJwe::parse(&sealed.jwe) {
+            Ok(jwe) => jwe,
+            Err(error) => {
+                refuse(&error.to_string());
+                return None;
+            }
+        };
+        if jwe.header.pool != id || jwe.header.signing_kid != sealed.kid {
+            refuse("it was sealed for another pool or as another key");
+            return None;
+        }
+        let Some(sealing_key) = self.config.sealing_keys.iter().find(|key| key.id() == jwe.header.kid) else {
+            refuse("it was sealed under a key that EDGE_SEALING_KEY does not hold");
+            return None;
+        };
+        match context.platform.open_signing_key(sealing_key, &jwe).await {
+            Ok(key) => Some(key),
+            Err(error) => {
+                refuse(&error.to_string());
+                None
+            }
+        }
+    }
+
+    /// Verifies a publisher's document; where the held trust does not list its key, with a newer one.
+    pub(super) async fn verify<T: crate::document::Document>(
+        &self,
+        context: &Context<'_, P>,
+        trust: &mut Rc<Trust<P>>,
+        key: &KvKey,
+        text: &str,
+    ) -> Result<Verified<T>, DocumentError> {
+        match trust.verify(context.platform, key, text).await {
+            Err(DocumentError::UntrustedKey(kid)) => {
+                match self.trust.load_younger_than(context, &self.config, 1).await {
+                    Some(newer) if newer.lists(&kid) => *trust = newer,
+                    _ => return Err(DocumentError::UntrustedKey(kid)),
+                }
+                trust.verify(context.platform, key, text).await
+            }
+            result => result,
+        }
+    }
+}
+
+enum Read<C: Crypto> {
+    Pool(Rc<Pool<C>>),
+    Missing,
+    Nothing,
+}
+
+impl<C: Crypto> PoolStore<C> {
+    pub(super) fn new() -> Self {
+        Self { held: RefCell::new(LruCache::new(MAX_POOLS)) }
+    }
+
+    /// What the isolate holds of a pool, and when it was read: for `/healthz`.
+    pub(super) fn peek(&self, id: PoolId) -> Option<(Rc<Pool<C>>, UnixTime)> {
+        self.held.borrow().peek(&id).map(|held| (held.pool.clone(), held.read_at))
+    }
+}

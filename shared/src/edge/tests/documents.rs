@@ -1,0 +1,267 @@
+//! What somebody can do who writes to KV, and what happens when nobody writes any more.
+
+use super::world::*;
+use crate::edge::*;
+use crate::kv_key::KvKey;
+
+const UNAVAILABLE: &str = "503 temporarily_unavailable";
+const REFUSED: &str = "401 invalid_client";
+
+#[test]
+fn a_document_with_one_byte_changed_issues_nothing() {
+    for (expected, pick) in [
+        (UNAVAILABLE, (|_| KvKey::Trust) as fn(&World) -> KvKey),
+        (UNAVAILABLE, World::pool_key),
+        (REFUSED, World::client_key),
+    ] {
+        let good = World::new();
+        let length = good.get(&pick(&good)).len();
+        for position in (0..length).step_by(length / 40) {
+            let world = World::new();
+            let key = pick(&world);
+            let mut bytes = world.get(&key).into_bytes();
+            bytes[position] = if bytes[position] == b'A' { b'B' } else { b'A' };
+            world.put(&key, String::from_utf8(bytes).unwrap());
+            assert_eq!(outcome(&world.token()), expected, "{key}, byte {position}");
+            assert!(world.logged("document_refused"), "{key}, byte {position}");
+        }
+    }
+}
+
+#[test]
+fn a_document_moved_to_another_key_issues_nothing() {
+    let world = World::new();
+    // Another pool's document, and another client's, each rightly signed by the same publisher.
+    let mut other = World::new();
+    other.pool = crate::id::PoolId(uuid::Uuid::from_u128(0xbad));
+    other.put_pool(&other.pool_document(), WINDOW);
+    world.put(&world.pool_key(), other.get(&other.pool_key()));
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+
+    let world = World::new();
+    let mut other = World::new();
+    other.client = "somebody-else".parse().unwrap();
+    other.put_client(&other.client_document());
+    world.put(&world.client_key(), other.get(&other.client_key()));
+    assert_eq!(outcome(&world.token()), REFUSED);
+    // The right families do not stand in for each other either.
+    world.put(&world.client_key(), world.get(&world.pool_key()));
+    assert_eq!(outcome(&world.token()), REFUSED);
+}
+
+#[test]
+fn a_document_of_an_untrusted_signer_issues_nothing() {
+    let mut world = World::new();
+    world.publisher = key(66);
+    world.put_client(&world.client_document());
+    assert_eq!(outcome(&world.token()), REFUSED);
+    world.put_pool(&world.pool_document(), WINDOW);
+    world.restart();
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+
+    let mut world = World::new();
+    let root = std::mem::replace(&mut world.root, key(67));
+    world.put_trust(&[&world.publisher], WINDOW * 8);
+    world.root = root;
+    world.restart();
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+}
+
+#[test]
+fn a_publisher_key_that_leaves_trust_takes_its_documents_with_it() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    let new = key(5);
+    world.put_trust(&[&new], WINDOW * 8);
+    world.advance(31);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE, "although the isolate held both documents");
+}
+
+#[test]
+fn a_new_publisher_key_is_found_without_waiting() {
+    let mut world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(1);
+    let old = std::mem::replace(&mut world.publisher, key(5));
+    world.put_trust(&[&old, &world.publisher], WINDOW * 8);
+    let mut client = world.client_document();
+    client.secrets[0].sha256 = crate::secret::SecretHash::of(b"new");
+    world.put_client(&client);
+    assert_eq!(outcome(&world.token_with("new")), "200");
+}
+
+#[test]
+fn past_next_update_the_edge_issues_nothing_and_recovers_by_itself() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(WINDOW - 1);
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(1);
+    let response = world.token();
+    assert_eq!(outcome(&response), UNAVAILABLE);
+    assert!(header(&response, "retry-after").is_some());
+    assert!(world.logged("document_expired"));
+    world.put_pool(&world.pool_document(), WINDOW);
+    assert_eq!(outcome(&world.token()), "200");
+}
+
+#[test]
+fn key_sets_are_served_one_token_lifetime_longer() {
+    let world = World::new();
+    let path = format!("/{}/.well-known/jwks.json", world.pool);
+    world.advance(WINDOW + 3599);
+    assert_eq!(world.get_path(&path).status, 200);
+    world.advance(1);
+    assert_eq!(world.get_path(&path).status, 503);
+}
+
+#[test]
+fn missing_documents_issue_nothing() {
+    let world = World::new();
+    world.platform.kv.borrow_mut().remove("v1/trust");
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    let world = World::new();
+    world.platform.kv.borrow_mut().remove(&world.pool_key().to_string());
+    assert_eq!(world.token().status, 404);
+    let world = World::new();
+    world.platform.kv.borrow_mut().remove(&world.client_key().to_string());
+    assert_eq!(outcome(&world.token()), REFUSED);
+}
+
+#[test]
+fn an_unreadable_kv_is_bridged_by_the_verified_copies_until_they_expire() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.platform.kv_fails.set(true);
+    world.advance(WINDOW - 1);
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(1);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    let mut cold = World::new();
+    cold.platform.kv_fails.set(true);
+    cold.restart();
+    assert_eq!(outcome(&cold.token()), UNAVAILABLE);
+}
+
+#[test]
+fn what_does_not_verify_never_displaces_a_verified_copy() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.put(&KvKey::Trust, "rubbish".to_owned());
+    world.put(&world.pool_key(), "rubbish".to_owned());
+    world.advance(31);
+    assert_eq!(outcome(&world.token()), "200");
+    assert!(world.logged("document_refused v1/trust"));
+    assert!(world.logged("document_refused v1/pool/"));
+}
+
+#[test]
+fn a_spoilt_client_record_counts_as_absent_once_the_copy_is_due() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.put(&world.client_key(), "rubbish".to_owned());
+    world.advance(29);
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(2);
+    assert_eq!(outcome(&world.token()), REFUSED);
+}
+
+#[test]
+fn an_older_version_is_ignored_while_a_newer_one_is_held() {
+    let world = World::new();
+    let (old_pool, old_client) = (world.get(&world.pool_key()), world.get(&world.client_key()));
+    let mut pool = world.pool_document();
+    pool.token_ttl = 60;
+    world.put_pool(&pool, WINDOW);
+    let mut client = world.client_document();
+    client.secrets[0].sha256 = crate::secret::SecretHash::of(b"new");
+    world.put_client(&client);
+    assert_eq!(json(&world.token_with("new"))["expires_in"], 60);
+    world.put(&world.pool_key(), old_pool);
+    world.put(&world.client_key(), old_client);
+    world.advance(31);
+    assert_eq!(outcome(&world.token()), REFUSED, "the old secret");
+    assert_eq!(json(&world.token_with("new"))["expires_in"], 60);
+}
+
+#[test]
+fn a_trust_below_min_trust_version_is_refused() {
+    let mut world = World::new();
+    world.edge = Edge::new(config(&world.root, 1_000));
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    world.edge = Edge::new(config(&world.root, 101));
+    assert_eq!(outcome(&world.token()), "200");
+}
+
+#[test]
+fn a_changed_secret_is_accepted_at_once_and_the_old_one_goes_with_the_copy() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    let mut client = world.client_document();
+    client.secrets[0].sha256 = crate::secret::SecretHash::of(b"new");
+    world.put_client(&client);
+    assert_eq!(outcome(&world.token_with("new")), "200", "not told to wait for the isolate's copy");
+    assert_eq!(outcome(&world.token()), REFUSED);
+}
+
+#[test]
+fn a_warm_isolate_reads_nothing() {
+    let world = World::new();
+    world.token();
+    let reads = world.platform.kv_reads.get();
+    world.advance(29);
+    assert_eq!(outcome(&world.token()), "200");
+    assert_eq!(world.platform.kv_reads.get(), reads);
+    world.advance(2);
+    assert_eq!(outcome(&world.token()), "200");
+    assert_eq!(world.platform.kv_reads.get(), reads + 3, "trust, pool and client, each once");
+}
+
+#[test]
+fn short_windows_are_read_again_in_time() {
+    let world = World::new();
+    world.put_pool(&world.pool_document(), 10);
+    for _ in 0..20 {
+        assert_eq!(outcome(&world.token()), "200");
+        world.put_pool(&world.pool_document(), 10);
+        world.advance(5);
+    }
+}
+
+#[test]
+fn a_key_sealed_for_another_pool_or_under_another_key_does_not_sign() {
+    let world = World::new();
+    let mut other = World::new();
+    other.pool = crate::id::PoolId(uuid::Uuid::from_u128(0xbad));
+    let mut pool = world.pool_document();
+    pool.signing_key = other.pool_document().signing_key;
+    world.put_pool(&pool, WINDOW);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    assert!(world.logged("signing_key_refused"));
+    let jwks = world.get_path(&format!("/{}/.well-known/jwks.json", world.pool));
+    assert_eq!(jwks.status, 200, "the key set is served all the same");
+
+    let mut world = World::new();
+    let roots = serde_json::to_string(&[world.root.public()]).unwrap();
+    world.edge = Edge::new(EdgeConfig::parse(&roots, "0", &sealing_key("B")).unwrap());
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    let two = format!("{},{}", sealing_key("B"), sealing_key("A"));
+    world.edge = Edge::new(EdgeConfig::parse(&roots, "0", &two).unwrap());
+    assert_eq!(outcome(&world.token()), "200", "while sealing keys are rotated, both open");
+}
+
+#[test]
+fn no_log_line_holds_a_secret_or_a_token() {
+    let world = World::new();
+    let token = json(&world.token())["access_token"].as_str().unwrap().to_owned();
+    world.token_with("wr0ng-secret");
+    world.put(&KvKey::Trust, "rubbish".to_owned());
+    world.put(&world.client_key(), "rubbish".to_owned());
+    world.advance(31);
+    world.token();
+    let log = world.platform.log.borrow().join("\n");
+    for secret in [SECRET, "wr0ng-secret", &token, &sealing_key("A")] {
+        assert!(!log.contains(secret));
+    }
+    assert!(log.contains("client_refused"));
+}

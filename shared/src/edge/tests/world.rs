@@ -1,0 +1,290 @@
+//! A publisher, a KV and an isolate, all in one place.
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+
+use pollster::block_on;
+use rand_chacha::ChaCha20Rng;
+use rand_core::{RngCore, SeedableRng};
+use serde_json::Value;
+
+use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
+use crate::document::*;
+use crate::edge::*;
+use crate::host::{HostCrypto, PrivateKey};
+use crate::id::{ClientId, PoolId};
+use crate::jwe::{SealingKey, SplitJwe};
+use crate::jwk::{EcPublicJwk, Jwk, JwkSet};
+use crate::kv_key::KvKey;
+use crate::secret::SecretHash;
+use crate::time::UnixTime;
+
+pub(super) const START: UnixTime = UnixTime(1_700_000_000);
+pub(super) const SECRET: &str = "s3cr3t";
+/// The default window of pools, in seconds.
+pub(super) const WINDOW: u64 = 86_400;
+
+/// workerd, as far as the core can tell.
+pub(super) struct Simulation {
+    pub(super) now: Cell<UnixTime>,
+    pub(super) kv: RefCell<HashMap<String, String>>,
+    pub(super) kv_fails: Cell<bool>,
+    pub(super) kv_reads: Cell<u32>,
+    pub(super) verifications: Cell<u32>,
+    pub(super) log: RefCell<Vec<String>>,
+    rng: RefCell<ChaCha20Rng>,
+}
+
+impl Crypto for Simulation {
+    type VerifyingKey = <HostCrypto as Crypto>::VerifyingKey;
+    type SigningKey = <HostCrypto as Crypto>::SigningKey;
+
+    async fn import_public(&self, key: &EcPublicJwk) -> Result<Self::VerifyingKey, CryptoError> {
+        HostCrypto.import_public(key).await
+    }
+
+    async fn verify(
+        &self,
+        key: &Self::VerifyingKey,
+        message: &[u8],
+        signature: &[u8],
+    ) -> Result<bool, CryptoError> {
+        self.verifications.set(self.verifications.get() + 1);
+        HostCrypto.verify(key, message, signature).await
+    }
+
+    async fn open_signing_key(
+        &self,
+        key: &SealingKey,
+        jwe: &SplitJwe<'_>,
+    ) -> Result<PrivateKey, CryptoError> {
+        HostCrypto.open_signing_key(key, jwe).await
+    }
+
+    async fn sign(
+        &self,
+        key: &PrivateKey,
+        message: &[u8],
+    ) -> Result<[u8; ES256_SIGNATURE_LENGTH], CryptoError> {
+        HostCrypto.sign(key, message).await
+    }
+}
+
+impl Platform for Simulation {
+    fn now(&self) -> UnixTime {
+        self.now.get()
+    }
+
+    fn fill_random(&self, bytes: &mut [u8]) {
+        self.rng.borrow_mut().fill_bytes(bytes);
+    }
+
+    async fn kv_get(&self, key: &str, _cache_seconds: u32) -> Result<Option<String>, KvReadError> {
+        self.kv_reads.set(self.kv_reads.get() + 1);
+        if self.kv_fails.get() {
+            return Err(KvReadError("simulated".to_owned()));
+        }
+        Ok(self.kv.borrow().get(key).cloned())
+    }
+
+    fn log(&self, line: LogLine<'_>) {
+        self.log.borrow_mut().push(format!("{} {}", line.event, line.detail));
+    }
+}
+
+/// A key that is the same in every test run.
+pub(super) fn key(seed: u64) -> PrivateKey {
+    PrivateKey::generate(&mut ChaCha20Rng::seed_from_u64(seed))
+}
+
+pub(super) fn sealing_key(letter: &str) -> String {
+    format!("{}A", letter.repeat(42))
+}
+
+/// Everything that stands between a device and a token.
+pub(super) struct World {
+    pub(super) platform: Simulation,
+    pub(super) edge: Edge<Simulation>,
+    pub(super) root: PrivateKey,
+    pub(super) publisher: PrivateKey,
+    pub(super) signing: PrivateKey,
+    pub(super) pool: PoolId,
+    pub(super) client: ClientId,
+    version: Cell<u64>,
+}
+
+impl World {
+    /// A root, a publisher, a pool and a client with the secret [`SECRET`], all published at [`START`].
+    pub(super) fn new() -> Self {
+        let platform = Simulation {
+            now: Cell::new(START),
+            kv: RefCell::default(),
+            kv_fails: Cell::new(false),
+            kv_reads: Cell::new(0),
+            verifications: Cell::new(0),
+            log: RefCell::default(),
+            rng: RefCell::new(ChaCha20Rng::seed_from_u64(0)),
+        };
+        let pool = PoolId(uuid::Uuid::from_u128(0xfeed));
+        let world = Self {
+            edge: Edge::new(config(&key(1), 0)),
+            platform,
+            root: key(1),
+            publisher: key(2),
+            signing: key(3),
+            pool,
+            client: ClientId::of_device_app(pool, &"05243-001".parse().unwrap(), &"client".parse().unwrap()),
+            version: Cell::new(100),
+        };
+        world.put_trust(&[&world.publisher], WINDOW * 8);
+        world.put_pool(&world.pool_document(), WINDOW);
+        world.put_client(&world.client_document());
+        world
+    }
+
+    /// Another isolate: the same KV, nothing held.
+    pub(super) fn restart(&mut self) {
+        self.edge = Edge::new(config(&self.root, 0));
+    }
+
+    pub(super) fn stamp(&self, window: Option<u64>) -> Stamp {
+        self.version.set(self.version.get() + 1);
+        let iat = self.platform.now.get();
+        Stamp { version: self.version.get(), iat, next_update: window.map(|window| iat + window) }
+    }
+
+    pub(super) fn put(&self, key: &KvKey, text: String) {
+        self.platform.kv.borrow_mut().insert(key.to_string(), text);
+    }
+
+    pub(super) fn get(&self, key: &KvKey) -> String {
+        self.platform.kv.borrow()[&key.to_string()].clone()
+    }
+
+    pub(super) fn put_trust(&self, publishers: &[&PrivateKey], window: u64) {
+        let document =
+            TrustDocument { publisher_keys: publishers.iter().map(|key| key.public().clone()).collect() };
+        self.put(
+            &KvKey::Trust,
+            self.root.sign_document(&KvKey::Trust, self.stamp(Some(window)), &document).unwrap(),
+        );
+    }
+
+    pub(super) fn put_pool(&self, document: &PoolDocument, window: u64) {
+        let key = self.pool_key();
+        self.put(&key, self.publisher.sign_document(&key, self.stamp(Some(window)), document).unwrap());
+    }
+
+    pub(super) fn put_client(&self, document: &ClientDocument) {
+        let key = self.client_key();
+        self.put(&key, self.publisher.sign_document(&key, self.stamp(None), document).unwrap());
+    }
+
+    pub(super) fn pool_key(&self) -> KvKey {
+        KvKey::Pool(self.pool)
+    }
+
+    pub(super) fn client_key(&self) -> KvKey {
+        KvKey::Client(self.pool, self.client.clone())
+    }
+
+    pub(super) fn pool_document(&self) -> PoolDocument {
+        let sealing_key = SealingKey::parse_list(&sealing_key("A")).unwrap().remove(0);
+        PoolDocument {
+            kind: PoolKind::Device,
+            issuer: format!("https://edge.example/{}", self.pool),
+            token_ttl: 3600,
+            longest_token_ttl: 3600,
+            claims_profile: ClaimsProfile::Device,
+            audience: vec![],
+            jwks: JwkSet { keys: vec![Jwk::es256(self.signing.public().clone())] },
+            signing_key: Some(SealedSigningKey {
+                kid: self.signing.kid().clone(),
+                alg: crate::jwk::SigningAlg::ES256,
+                jwe: self.signing.seal(&sealing_key, self.pool).unwrap(),
+            }),
+            cors_origins: vec![],
+        }
+    }
+
+    pub(super) fn client_document(&self) -> ClientDocument {
+        let raw = |json: &str| serde_json::value::RawValue::from_string(json.to_owned()).unwrap();
+        ClientDocument {
+            status: ClientStatus::Enabled,
+            secrets: vec![StoredSecret { sha256: SecretHash::of(SECRET.as_bytes()), expires_at: None }],
+            scopes: "device other".parse().unwrap(),
+            subject: ClientSubject::Device(DeviceClaims {
+                device_id: "05243-001".parse().unwrap(),
+                client_app_id: "client".parse().unwrap(),
+                metadata: raw(r#"{"terminal_type":"kiosk"}"#),
+                tags: raw(r#"{"country":"US","state":"*"}"#),
+                primary_server_url: Some("http://localhost:6140".to_owned()),
+                server_urls: vec!["http://localhost:6140".to_owned()],
+            }),
+        }
+    }
+
+    pub(super) fn advance(&self, seconds: u64) {
+        self.platform.now.set(self.platform.now.get() + seconds);
+    }
+
+    pub(super) fn handle(&self, request: Request<'_>) -> Response {
+        block_on(self.edge.handle(&self.platform, request))
+    }
+
+    /// A token request with this body, to this world's pool.
+    pub(super) fn post(&self, body: &str) -> Response {
+        let path = format!("/{}/oauth2/token", self.pool);
+        self.handle(post(&path, body.as_bytes()))
+    }
+
+    /// A good token request with this secret.
+    pub(super) fn token_with(&self, secret: &str) -> Response {
+        self.post(&format!("grant_type=client_credentials&client_id={}&client_secret={secret}", self.client))
+    }
+
+    pub(super) fn token(&self) -> Response {
+        self.token_with(SECRET)
+    }
+
+    pub(super) fn get_path(&self, path: &str) -> Response {
+        self.handle(Request {
+            method: "GET",
+            path,
+            query: "",
+            headers: Headers::default(),
+            body: Body::Complete(b""),
+        })
+    }
+
+    pub(super) fn logged(&self, event: &str) -> bool {
+        self.platform.log.borrow().iter().any(|line| line.starts_with(event))
+    }
+}
+
+pub(super) fn config(root: &PrivateKey, min_trust_version: u64) -> EdgeConfig {
+    let roots = serde_json::to_string(&[root.public()]).unwrap();
+    EdgeConfig::parse(&roots, &min_trust_version.to_string(), &sealing_key("A")).unwrap()
+}
+
+pub(super) fn post<'a>(path: &'a str, body: &'a [u8]) -> Request<'a> {
+    let content_type = Some("application/x-www-form-urlencoded");
+    let headers = Headers { content_type, ..Headers::default() };
+    Request { method: "POST", path, query: "", headers, body: Body::Complete(body) }
+}
+
+pub(super) fn header<'a>(response: &'a Response, name: &str) -> Option<&'a str> {
+    response.headers.iter().find(|(own, _)| *own == name).map(|(_, value)| value.as_str())
+}
+
+pub(super) fn json(response: &Response) -> Value {
+    serde_json::from_slice(&response.body).unwrap()
+}
+
+/// `status error`, such as `401 invalid_client`; `200` where there is no error.
+pub(super) fn outcome(response: &Response) -> String {
+    match json(response).get("error").and_then(Value::as_str) {
+        Some(error) => format!("{} {error}", response.status),
+        None => response.status.to_string(),
+    }
+}

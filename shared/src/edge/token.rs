@@ -1,0 +1,116 @@
+//! `POST /{pool}/oauth2/token` (RFC 6749 §3.2).
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use serde::Serialize;
+
+use super::http::{Body, Request, Response};
+use super::platform::{LogLevel, Platform};
+use super::pool::{Freshness, Loaded, PoolSigner};
+use super::{Context, Edge};
+use crate::access_token::AccessToken;
+use crate::id::PoolId;
+use crate::jws;
+use crate::oauth::{ClientCredentials, Form, OAuthError};
+use crate::scope::Scopes;
+
+#[derive(Serialize)]
+struct TokenResponse<'a> {
+    access_token: &'a str,
+    token_type: &'static str,
+    expires_in: u64,
+    scope: String,
+}
+
+impl<P: Platform> Edge<P> {
+    pub(super) async fn token(
+        &self,
+        context: &Context<'_, P>,
+        pool: PoolId,
+        request: Request<'_>,
+    ) -> Result<Response, OAuthError> {
+        let loaded = self.load_pool(context, pool, Freshness::Current).await?;
+        let form = read_form(request)?;
+        match form.get("grant_type") {
+            None => Err(OAuthError::InvalidRequest("grant_type is missing")),
+            Some("client_credentials") => self.client_credentials(context, loaded, request, &form).await,
+            Some(_) => Err(OAuthError::UnsupportedGrantType),
+        }
+    }
+
+    /// The client credentials grant (RFC 6749 §4.4).
+    async fn client_credentials(
+        &self,
+        context: &Context<'_, P>,
+        mut loaded: Loaded<P>,
+        request: Request<'_>,
+        form: &Form,
+    ) -> Result<Response, OAuthError> {
+        let credentials = ClientCredentials::find(request.headers.authorization, form)?;
+        let client = self.authenticate(context, &mut loaded, &credentials).await?;
+        let scopes = grant(&client.document().scopes, form.get("scope"))?;
+        let pool = &loaded.pool;
+        let Some(PoolSigner { kid, key }) = &pool.signer else {
+            context.log(LogLevel::Error, "no_signing_key", &format!("pool {} has no usable key", pool.id));
+            return Err(OAuthError::TemporarilyUnavailable);
+        };
+        let jti = context.random_id();
+        let token = AccessToken {
+            pool: &pool.document,
+            client_id: &client.id,
+            client: client.document(),
+            scopes: &scopes,
+            now: context.now,
+            jti: &jti,
+        };
+        let failed = |reason: String| {
+            context.log(LogLevel::Error, "signing_failed", &format!("pool {}: {reason}", pool.id));
+            OAuthError::TemporarilyUnavailable
+        };
+        let input = token.signing_input(kid).map_err(|error| failed(error.to_string()))?;
+        let signature =
+            context.platform.sign(key, input.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
+        let access_token = jws::append_signature(input, &signature);
+        let body = TokenResponse {
+            access_token: &access_token,
+            token_type: "Bearer",
+            expires_in: pool.document.token_ttl,
+            scope: scopes.to_string(),
+        };
+        Ok(Response::secret_json(200, serde_json::to_vec(&body).map_err(|error| failed(error.to_string()))?))
+    }
+}
+
+/// The body of an OAuth request.
+fn read_form(request: Request<'_>) -> Result<Form, OAuthError> {
+    let media_type = request.headers.content_type.unwrap_or_default().split(';').next().unwrap_or_default();
+    if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
+        return Err(OAuthError::InvalidRequest("the content type must be application/x-www-form-urlencoded"));
+    }
+    let Body::Complete(body) = request.body else {
+        return Err(OAuthError::BodyTooLarge);
+    };
+    Ok(Form::parse(body)?)
+}
+
+/// The scopes to grant: all that the client has, or those it asks for where it has every one of them (RFC 6749 §3.3).
+fn grant(allowed: &Scopes, requested: Option<&str>) -> Result<Scopes, OAuthError> {
+    let Some(requested) = requested else {
+        return Ok(allowed.clone());
+    };
+    let requested: Scopes =
+        requested.parse().map_err(|_| OAuthError::InvalidScope("scope is not a list of scope tokens"))?;
+    if allowed.contains_all(&requested) {
+        Ok(requested)
+    } else {
+        Err(OAuthError::InvalidScope("a scope that this client may not have"))
+    }
+}
+
+impl<P: Platform> Context<'_, P> {
+    /// 128 random bits as text.
+    pub(super) fn random_id(&self) -> String {
+        let mut bytes = [0; 16];
+        self.platform.fill_random(&mut bytes);
+        Base64UrlUnpadded::encode_string(&bytes)
+    }
+}
