@@ -1,0 +1,10 @@
+//! The whole path, over real HTTP: real PostgreSQL, the real control plane, the Worker in real workerd, real clients.
+//! One binary, so that most tests share one stack.
+
+mod activation;
+mod documents;
+mod faults;
+mod first_token;
+mod management;
+mod standard_clients;
+mod token_errors;
