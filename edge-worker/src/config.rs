@@ -1,0 +1,61 @@
+//! The Worker's bindings: variables, secrets and the KV namespace.
+
+use keypost_shared::edge::{EdgeConfig, EdgeConfigError};
+use wasm_bindgen::prelude::*;
+
+use crate::platform::KvNamespace;
+
+#[wasm_bindgen]
+extern "C" {
+    /// What wrangler.toml and the Worker's secrets say. Whatever is not set is `undefined`.
+    pub(crate) type Bindings;
+
+    #[wasm_bindgen(method, getter, js_name = KEYPOST_KV)]
+    fn keypost_kv(this: &Bindings) -> Option<KvNamespace>;
+
+    #[wasm_bindgen(method, getter, js_name = ROOT_PUBLIC_KEYS)]
+    fn root_public_keys(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = MIN_TRUST_VERSION)]
+    fn min_trust_version(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = EDGE_SEALING_KEY)]
+    fn edge_sealing_key(this: &Bindings) -> JsValue;
+}
+
+/// Which binding is missing or wrong, and why. Never shows a value.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum ConfigError {
+    /// It is not there at all.
+    #[error("{0} is not set")]
+    Missing(&'static str),
+    /// A variable that wrangler.toml gives as a number, table or array.
+    #[error("{0} must be text, in quotation marks")]
+    NotText(&'static str),
+    /// It is there and does not parse.
+    #[error(transparent)]
+    Invalid(#[from] EdgeConfigError),
+}
+
+impl Bindings {
+    /// The variables and secrets.
+    pub(crate) fn config(&self) -> Result<EdgeConfig, ConfigError> {
+        Ok(EdgeConfig::parse(
+            &text("ROOT_PUBLIC_KEYS", &self.root_public_keys())?,
+            &text("MIN_TRUST_VERSION", &self.min_trust_version())?,
+            &text("EDGE_SEALING_KEY", &self.edge_sealing_key())?,
+        )?)
+    }
+
+    /// The KV namespace.
+    pub(crate) fn kv(&self) -> Result<KvNamespace, ConfigError> {
+        self.keypost_kv().ok_or(ConfigError::Missing("KEYPOST_KV"))
+    }
+}
+
+fn text(name: &'static str, value: &JsValue) -> Result<String, ConfigError> {
+    if value.is_undefined() {
+        return Err(ConfigError::Missing(name));
+    }
+    value.as_string().ok_or(ConfigError::NotText(name))
+}
