@@ -1,2 +1,113 @@
-//! 
-fn main() {}
+//! `cargo xtask`: set-up, the local stack, and the checks.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+use xtask::{
+    Error,
+    interrupt::unless_interrupted,
+    progress,
+    repo::Repo,
+    setup::{
+        cache::Cache,
+        node::Node,
+        worker::{Profile, WorkerBuild},
+    },
+    stack::supervise::{Supervise, supervise},
+    verb,
+};
+
+/// Everything that Keypost needs on a machine, and the stack that it runs in.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    verb: Verb,
+}
+
+#[derive(Debug, Subcommand)]
+enum Verb {
+    /// Build the Worker into edge-worker/build.
+    #[command(subcommand)]
+    Worker(WorkerVerb),
+    /// Write .sqlx/, which lets the checked queries compile without a database.
+    Sqlx {
+        /// Change nothing; fail if .sqlx/ is not what the sources and migrations ask for.
+        #[arg(long)]
+        check: bool,
+    },
+    /// Run a PostgreSQL with a migrated, empty database for development, until Ctrl-C.
+    Db {
+        /// Print the URL of the one that runs already.
+        #[arg(long)]
+        print: bool,
+    },
+    /// Stand between us and one process of the stack.
+    #[command(hide = true)]
+    Supervise(Supervise),
+}
+
+#[derive(Debug, Subcommand)]
+enum WorkerVerb {
+    /// Build it, unless nothing has changed since; it must not exceed 1 MiB gzipped.
+    Build {
+        /// Build what ships (the default).
+        #[arg(long, conflicts_with = "dev")]
+        release: bool,
+        /// Build faster, and bigger.
+        #[arg(long)]
+        dev: bool,
+    },
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    let result = match cli.verb {
+        // One thread and no runtime: it does little, and there are many of it.
+        Verb::Supervise(options) => supervise(&options),
+        verb => run(verb),
+    };
+    match result {
+        Ok(code) => code,
+        Err(Error::Interrupted) => {
+            progress::heading("\nstopped");
+            ExitCode::from(130)
+        }
+        Err(error) => {
+            progress::heading(&format!("\nerror: {error}"));
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[tokio::main]
+async fn run(verb: Verb) -> Result<ExitCode, Error> {
+    let repo = Repo::find()?;
+    let xtask = own_path()?;
+    match verb {
+        Verb::Worker(WorkerVerb::Build { dev, .. }) => {
+            let profile = if dev { Profile::Dev } else { Profile::Release };
+            unless_interrupted(async {
+                let node = Node::ensure(&repo).await?;
+                WorkerBuild::ensure(&repo, &Cache::open()?, &node, profile).await
+            })
+            .await?;
+        }
+        Verb::Sqlx { check } => {
+            unless_interrupted(async {
+                let server = verb::db::start_server(&repo, &xtask, "sqlx").await?;
+                verb::sqlx::run(&repo, &server, check).await
+            })
+            .await?;
+        }
+        Verb::Db { print: true } => verb::db::print_url(&repo)?,
+        Verb::Db { print: false } => verb::db::run(&repo, &xtask).await?,
+        Verb::Supervise(options) => return supervise(&options),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Where this program is, for the supervisors to be started from.
+fn own_path() -> Result<PathBuf, Error> {
+    std::env::current_exe().map_err(Error::file("find", "xtask"))
+}

@@ -1,0 +1,24 @@
+//! What `cargo xtask <verb>` does, a module a verb.
+
+pub mod db;
+pub mod sqlx;
+
+use std::time::Duration;
+
+use crate::{Error, stack::process::Process};
+
+/// Prints a result, for the person or the script that asked for it.
+#[expect(clippy::print_stdout, reason = "it is what the verb was called for")]
+pub fn print(text: &str) {
+    println!("{text}");
+}
+
+/// Returns when the process has ended by itself.
+pub async fn until_dead(process: &mut Process) -> Error {
+    loop {
+        if let Some(death) = process.death() {
+            return death;
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+}
