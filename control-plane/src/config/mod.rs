@@ -1,0 +1,257 @@
+//! The configuration: environment variables, all read and checked before anything starts (api.md §5).
+//!
+//! Every wrong variable is reported, not just the first, by name and reason and never by value. `.env.example` lists all.
+
+mod reader;
+#[cfg(test)]
+mod tests;
+mod values;
+
+use std::ffi::OsString;
+use std::fmt;
+use std::net::SocketAddr;
+
+use ipnet::IpNet;
+use keypost_shared::jwe::SealingKey;
+use keypost_shared::publisher_key::Schedule;
+use keypost_shared::secret::{ApiKey, SecretText};
+use reqwest::Url;
+use sqlx::postgres::PgConnectOptions;
+
+use self::reader::Reader;
+use crate::crypto_at_rest::MasterKey;
+use crate::telemetry::LogConfig;
+
+/// Whether this is a real deployment or one on a developer's machine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Mode {
+    /// Short times and plain HTTP are allowed.
+    Dev,
+    /// They are not, and neither are secrets that anybody could guess.
+    Prod,
+}
+
+/// All that is wrong with the environment.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub struct ConfigErrors(pub Vec<ConfigError>);
+
+/// What is wrong with one variable.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{variable} {reason}")]
+pub struct ConfigError {
+    /// The variable's name.
+    pub variable: &'static str,
+    /// What is wrong, without the value.
+    pub reason: String,
+}
+
+impl fmt::Display for ConfigErrors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("the configuration is wrong:")?;
+        self.0.iter().try_for_each(|error| write!(f, "\n  {error}"))
+    }
+}
+
+/// Looks a variable up: [`std::env::var_os`], or a test's table.
+pub type Lookup<'a> = &'a dyn Fn(&str) -> Option<OsString>;
+
+/// Where the database is.
+#[derive(Clone)]
+pub struct DatabaseConfig {
+    /// `DATABASE_URL`.
+    pub options: PgConnectOptions,
+    /// `KEYPOST_DATABASE_CONNECTIONS`: the most connections that this process opens.
+    pub connections: u32,
+}
+
+impl fmt::Debug for DatabaseConfig {
+    /// The options print their password, so they are left out.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DatabaseConfig").field("connections", &self.connections).finish_non_exhaustive()
+    }
+}
+
+/// What every command but `apikey generate` reads.
+#[derive(Debug)]
+pub struct CommonConfig {
+    /// `KEYPOST_LOG`.
+    pub log: LogConfig,
+    /// `DATABASE_URL` and what belongs to it.
+    pub database: DatabaseConfig,
+}
+
+/// What `root` reads.
+#[derive(Debug)]
+pub struct RootConfig {
+    /// What every command reads.
+    pub common: CommonConfig,
+    /// `KEYPOST_MASTER_KEY`.
+    pub master_key: MasterKey,
+}
+
+/// What `serve` reads.
+#[derive(Debug)]
+pub struct ServeConfig {
+    /// What every command reads.
+    pub common: CommonConfig,
+    /// `KEYPOST_ENV`.
+    pub mode: Mode,
+    /// `KEYPOST_LISTEN`.
+    pub listen: SocketAddr,
+    /// `KEYPOST_EDGE_URL`: the prefix of every issuer, an origin without a slash at its end.
+    pub edge_url: String,
+    /// `KEYPOST_PUBLIC_URL`: where devices reach this control plane, without a slash at its end.
+    pub public_url: String,
+    /// `KEYPOST_MASTER_KEY`.
+    pub master_key: MasterKey,
+    /// `KEYPOST_EDGE_SEALING_KEY`: the key to seal with. A second one may be given, which the Worker still opens with.
+    pub sealing_key: SealingKey,
+    /// `KEYPOST_ADMIN_API_KEY`.
+    pub admin_api_key: Option<ApiKey>,
+    /// `KEYPOST_TRUSTED_PROXIES`: whose `X-Forwarded-For` counts.
+    pub trusted_proxies: Vec<IpNet>,
+    /// `KEYPOST_KV_*`.
+    pub kv: KvConfig,
+    /// `KEYPOST_PUBLISHER_KEY_SECONDS`: how long a publisher key stands in `v1/trust`, and then signs.
+    pub publisher_schedule: Schedule,
+}
+
+/// Where KV is.
+#[derive(Clone, Debug)]
+pub struct KvConfig {
+    /// `KEYPOST_KV_API_URL`: everything before `/storage/kv/`.
+    pub api_url: Url,
+    /// `KEYPOST_KV_NAMESPACE_ID`.
+    pub namespace_id: String,
+    /// `KEYPOST_KV_API_TOKEN`; none for an API without authentication, as `wrangler dev` has.
+    pub api_token: Option<SecretText>,
+    /// `KEYPOST_KV_BATCH_SIZE`: the most pairs in one call.
+    pub batch_size: u16,
+}
+
+impl CommonConfig {
+    /// Reads and checks what every command needs.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(lookup);
+        let config = read_common(&mut reader);
+        reader.finish(config)
+    }
+}
+
+impl RootConfig {
+    /// Reads and checks what `root` needs.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(lookup);
+        let config = read_root(&mut reader);
+        reader.finish(config)
+    }
+}
+
+impl ServeConfig {
+    /// Reads and checks what `serve` needs.
+    pub fn read(lookup: Lookup<'_>) -> Result<Self, ConfigErrors> {
+        let mut reader = Reader::new(lookup);
+        let config = read_serve(&mut reader);
+        reader.finish(config)
+    }
+}
+
+// Each of these reads every variable before the first `?`, so that every error is found.
+
+fn read_common(reader: &mut Reader<'_>) -> Option<CommonConfig> {
+    let mode = read_mode(reader);
+    let default_log = if mode == Some(Mode::Dev) { "pretty,info" } else { "json,info" };
+    let log = reader.optional("KEYPOST_LOG", default_log, LogConfig::parse);
+    let options = reader.required("DATABASE_URL", values::database_url);
+    let connections = reader.optional("KEYPOST_DATABASE_CONNECTIONS", "20", |text| values::integer(text, 5, 1000));
+    Some(CommonConfig { log: log?, database: DatabaseConfig { options: options?, connections: connections? } })
+}
+
+fn read_root(reader: &mut Reader<'_>) -> Option<RootConfig> {
+    let common = read_common(reader);
+    let master_key = reader.required("KEYPOST_MASTER_KEY", MasterKey::parse);
+    Some(RootConfig { common: common?, master_key: master_key? })
+}
+
+fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
+    let common = read_common(reader);
+    // Where the mode is wrong, the rest is checked as strictly as can be; the mode's own error stops the start.
+    let mode = read_mode(reader).unwrap_or(Mode::Prod);
+    let listen = reader.optional("KEYPOST_LISTEN", "127.0.0.1:8080", values::socket_address);
+    let edge_url = reader.required("KEYPOST_EDGE_URL", |text| values::origin(text, mode));
+    let public_url = read_public_url(reader, mode, listen);
+    let secrets = read_secrets(reader, mode);
+    reader.optional("KEYPOST_ROOT_SIGNER", "local", values::root_signer);
+    let admin_api_key = reader.optional_or_none("KEYPOST_ADMIN_API_KEY", values::admin_api_key);
+    let trusted_proxies = reader.optional("KEYPOST_TRUSTED_PROXIES", "", values::networks);
+    let kv = read_kv(reader, mode);
+    let publisher_schedule = reader
+        .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
+    let (master_key, sealing_key) = secrets?;
+    Some(ServeConfig {
+        common: common?,
+        mode,
+        listen: listen?,
+        edge_url: edge_url?,
+        public_url: public_url?,
+        master_key,
+        sealing_key,
+        admin_api_key: admin_api_key?,
+        trusted_proxies: trusted_proxies?,
+        kv: kv?,
+        publisher_schedule: publisher_schedule?,
+    })
+}
+
+fn read_mode(reader: &mut Reader<'_>) -> Option<Mode> {
+    reader.optional("KEYPOST_ENV", "prod", values::mode)
+}
+
+fn read_public_url(reader: &mut Reader<'_>, mode: Mode, listen: Option<SocketAddr>) -> Option<String> {
+    match (mode, listen) {
+        (Mode::Dev, Some(listen)) => {
+            let default = format!("http://{listen}");
+            reader.optional("KEYPOST_PUBLIC_URL", &default, |text| values::origin(text, mode))
+        }
+        _ => reader.required("KEYPOST_PUBLIC_URL", |text| values::origin(text, mode)),
+    }
+}
+
+fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, SealingKey)> {
+    const MASTER: &str = "KEYPOST_MASTER_KEY";
+    const SEALING: &str = "KEYPOST_EDGE_SEALING_KEY";
+    const SHARED: &str = "KEYPOST_EDGE_SHARED_SECRET";
+
+    let master = reader.required(MASTER, MasterKey::parse);
+    let sealing = reader.required(SEALING, SealingKey::parse_list);
+    // What the edge reports is signed with it. It has the form of a sealing key, and is checked now so that a
+    // deployment does not find out later that it was set wrong.
+    let shared = reader.required(SHARED, SealingKey::parse_list);
+    if mode == Mode::Prod {
+        let mut seen: Vec<([u8; 32], &'static str)> = Vec::new();
+        let all = (master.iter().map(|key| (*key.as_bytes(), MASTER)))
+            .chain(sealing.iter().flatten().map(|key| (*key.as_bytes(), SEALING)))
+            .chain(shared.iter().flatten().map(|key| (*key.as_bytes(), SHARED)));
+        for (bytes, variable) in all {
+            if !values::looks_random(&bytes) {
+                reader.refuse(variable, "does not look random: make one with `openssl rand`");
+            }
+            if let Some((_, other)) = seen.iter().find(|(earlier, _)| *earlier == bytes) {
+                reader.refuse(variable, &format!("is the same secret as in {other}: each needs its own"));
+            }
+            seen.push((bytes, variable));
+        }
+    }
+    Some((master?, sealing?.into_iter().next()?))
+}
+
+fn read_kv(reader: &mut Reader<'_>, mode: Mode) -> Option<KvConfig> {
+    let api_url = reader.required("KEYPOST_KV_API_URL", |text| values::kv_api_url(text, mode));
+    let namespace_id = reader.required("KEYPOST_KV_NAMESPACE_ID", values::namespace_id);
+    let api_token = match mode {
+        Mode::Dev => reader.optional_or_none("KEYPOST_KV_API_TOKEN", values::header_secret),
+        Mode::Prod => reader.required("KEYPOST_KV_API_TOKEN", values::header_secret).map(Some),
+    };
+    let batch_size = reader.optional("KEYPOST_KV_BATCH_SIZE", "10000", |text| values::integer(text, 1, 10_000));
+    Some(KvConfig { api_url: api_url?, namespace_id: namespace_id?, api_token: api_token?, batch_size: batch_size? })
+}

@@ -1,0 +1,154 @@
+use std::collections::HashMap;
+use std::ffi::OsString;
+
+use super::*;
+
+/// Base64url of 32 bytes that look random, different for each `n`.
+fn secret(n: u8) -> String {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    let mut bytes = [0_u8; 32];
+    for (byte, position) in bytes.iter_mut().zip(0_u8..) {
+        *byte = position.wrapping_mul(97).wrapping_add(n.wrapping_mul(53)).wrapping_add(131);
+    }
+    Base64UrlUnpadded::encode_string(&bytes)
+}
+
+fn good() -> HashMap<&'static str, String> {
+    HashMap::from([
+        ("DATABASE_URL", "postgres://u:hunter2@localhost/d".to_owned()),
+        ("KEYPOST_EDGE_URL", "https://edge.example.com".to_owned()),
+        ("KEYPOST_PUBLIC_URL", "https://keypost.example.com".to_owned()),
+        ("KEYPOST_KV_API_URL", "https://api.cloudflare.com/client/v4/accounts/a".to_owned()),
+        ("KEYPOST_KV_NAMESPACE_ID", "0f2ac74b498b48028cb68387c421e279".to_owned()),
+        ("KEYPOST_KV_API_TOKEN", "token".to_owned()),
+        ("KEYPOST_MASTER_KEY", secret(1)),
+        ("KEYPOST_EDGE_SEALING_KEY", secret(2)),
+        ("KEYPOST_EDGE_SHARED_SECRET", secret(3)),
+    ])
+}
+
+fn read(variables: &HashMap<&'static str, String>) -> Result<ServeConfig, ConfigErrors> {
+    ServeConfig::read(&|name| variables.get(name).map(OsString::from))
+}
+
+fn wrong(changes: &[(&'static str, &str)]) -> Vec<&'static str> {
+    let mut variables = good();
+    variables.extend(changes.iter().map(|(name, value)| (*name, (*value).to_owned())));
+    let errors = read(&variables).expect_err("must be refused").0;
+    errors.iter().map(|error| error.variable).collect()
+}
+
+#[test]
+fn a_good_environment_is_read_with_its_defaults() {
+    let config = read(&good()).unwrap();
+    assert_eq!(config.mode, Mode::Prod);
+    assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
+    assert_eq!(config.kv.batch_size, 10_000);
+    assert!(config.trusted_proxies.is_empty() && config.admin_api_key.is_none());
+}
+
+#[test]
+fn every_error_is_reported_at_once_by_name() {
+    let errors = read(&HashMap::new()).unwrap_err();
+    let names: Vec<_> = errors.0.iter().map(|error| error.variable).collect();
+    assert_eq!(
+        names,
+        [
+            "DATABASE_URL",
+            "KEYPOST_EDGE_URL",
+            "KEYPOST_PUBLIC_URL",
+            "KEYPOST_MASTER_KEY",
+            "KEYPOST_EDGE_SEALING_KEY",
+            "KEYPOST_EDGE_SHARED_SECRET",
+            "KEYPOST_KV_API_URL",
+            "KEYPOST_KV_NAMESPACE_ID",
+            "KEYPOST_KV_API_TOKEN",
+        ]
+    );
+    assert!(errors.to_string().contains("\n  KEYPOST_MASTER_KEY is not set"));
+}
+
+#[test]
+fn each_wrong_value_names_its_variable() {
+    for (variable, value) in [
+        ("DATABASE_URL", "mysql://u@h/d"),
+        ("KEYPOST_DATABASE_CONNECTIONS", "1"),
+        ("KEYPOST_ENV", "staging"),
+        ("KEYPOST_LISTEN", "8080"),
+        ("KEYPOST_LOG", "xml,info"),
+        ("KEYPOST_LOG", "json,=,="),
+        ("KEYPOST_EDGE_URL", "https://edge.example.com/"),
+        ("KEYPOST_EDGE_URL", "https://edge.example.com/path"),
+        ("KEYPOST_EDGE_URL", "https://EDGE.example.com"),
+        ("KEYPOST_EDGE_URL", "https://edge.example.com:443"),
+        ("KEYPOST_EDGE_URL", "https://u:p@edge.example.com"),
+        ("KEYPOST_EDGE_URL", "http://edge.example.com"),
+        ("KEYPOST_EDGE_URL", "ftp://edge.example.com"),
+        ("KEYPOST_PUBLIC_URL", "http://keypost.example.com"),
+        ("KEYPOST_KV_API_URL", "http://api.example.com"),
+        ("KEYPOST_KV_API_URL", "https://api.example.com/a/storage/kv/namespaces"),
+        ("KEYPOST_KV_API_URL", "https://api.example.com/a?b"),
+        ("KEYPOST_KV_NAMESPACE_ID", "../x"),
+        ("KEYPOST_KV_API_TOKEN", "two words"),
+        ("KEYPOST_KV_BATCH_SIZE", "10001"),
+        ("KEYPOST_MASTER_KEY", "short"),
+        ("KEYPOST_EDGE_SEALING_KEY", "a,b,c"),
+        ("KEYPOST_ROOT_SIGNER", "arn:aws:kms:x"),
+        ("KEYPOST_ADMIN_API_KEY", "kp_admin_0123456789"),
+        ("KEYPOST_TRUSTED_PROXIES", "10.0.0.0/33"),
+        ("KEYPOST_PUBLISHER_KEY_SECONDS", "60"),
+    ] {
+        assert_eq!(wrong(&[(variable, value)]), [variable], "{variable}={value}");
+    }
+}
+
+#[test]
+fn production_refuses_secrets_that_somebody_typed_and_secrets_used_twice() {
+    let zero = "A".repeat(43);
+    assert_eq!(wrong(&[("KEYPOST_MASTER_KEY", &zero)]), ["KEYPOST_MASTER_KEY"]);
+    // "development-development-developm"
+    let typed = "ZGV2ZWxvcG1lbnQtZGV2ZWxvcG1lbnQtZGV2ZWxvcG0";
+    assert_eq!(wrong(&[("KEYPOST_EDGE_SHARED_SECRET", typed)]), ["KEYPOST_EDGE_SHARED_SECRET"]);
+    assert_eq!(wrong(&[("KEYPOST_EDGE_SEALING_KEY", &secret(1))]), ["KEYPOST_EDGE_SEALING_KEY"]);
+    let second_is_zero = format!("{},{zero}", secret(2));
+    assert_eq!(wrong(&[("KEYPOST_EDGE_SEALING_KEY", &second_is_zero)]), ["KEYPOST_EDGE_SEALING_KEY"]);
+}
+
+#[test]
+fn development_takes_plain_http_and_no_token() {
+    let mut variables = good();
+    variables.remove("KEYPOST_KV_API_TOKEN");
+    variables.remove("KEYPOST_PUBLIC_URL");
+    variables.insert("KEYPOST_ENV", "dev".to_owned());
+    variables.insert("KEYPOST_EDGE_URL", "http://127.0.0.1:8787".to_owned());
+    variables.insert("KEYPOST_KV_API_URL", "http://127.0.0.1:8787/cdn-cgi/local/explorer/api".to_owned());
+    variables.insert("KEYPOST_MASTER_KEY", "A".repeat(43));
+    variables.insert("KEYPOST_PUBLISHER_KEY_SECONDS", "5".to_owned());
+    let config = read(&variables).unwrap();
+    assert_eq!(config.public_url, "http://127.0.0.1:8080");
+    assert!(config.kv.api_token.is_none());
+}
+
+#[test]
+fn an_empty_variable_counts_as_absent() {
+    let mut variables = good();
+    variables.insert("KEYPOST_LISTEN", String::new());
+    assert!(read(&variables).is_ok());
+    assert_eq!(wrong(&[("KEYPOST_MASTER_KEY", "")]), ["KEYPOST_MASTER_KEY"]);
+}
+
+#[test]
+fn no_error_and_no_debug_output_repeats_a_secret() {
+    let secrets = [secret(1), secret(2), secret(3), "token".to_owned(), "hunter2".to_owned()];
+    let printed = format!("{:?}", read(&good()).unwrap());
+    for secret in &secrets {
+        assert!(!printed.contains(secret.as_str()), "{printed}");
+    }
+    let mut swapped = good();
+    for name in ["DATABASE_URL", "KEYPOST_EDGE_URL", "KEYPOST_LISTEN", "KEYPOST_ADMIN_API_KEY", "KEYPOST_LOG"] {
+        swapped.insert(name, format!("{}!", secret(1)));
+    }
+    let errors = read(&swapped).unwrap_err();
+    assert!(!errors.to_string().contains(&secret(1)), "{errors}");
+    assert!(!format!("{errors:?}").contains(&secret(1)));
+}

@@ -1,0 +1,219 @@
+//! What is encrypted in the database, and under what: the master key.
+//!
+//! A sealed blob is `version (1) | master key id (8) | nonce (12) | ciphertext and tag`, AES-256-GCM. Its associated data
+//! says what it is for and whose it is, so that a blob copied into another row does not open there.
+
+use std::fmt;
+
+use aes_gcm::aead::{Aead, Payload};
+use aes_gcm::{Aes256Gcm, KeyInit, Nonce};
+use base64ct::{Base64UrlUnpadded, Encoding};
+use hmac::{Hmac, Mac};
+use keypost_shared::crypto::CryptoError;
+use keypost_shared::host::PrivateKey;
+use keypost_shared::id::{Kid, PoolId};
+use keypost_shared::secret::Otp;
+use rand_core::CryptoRngCore;
+use sha2::{Digest, Sha256};
+use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
+
+const VERSION: u8 = 1;
+const KEY_ID_LENGTH: usize = 8;
+const NONCE_LENGTH: usize = 12;
+
+/// The key under which private keys rest in the database, and from which the key for one-time passwords is derived.
+#[derive(Clone, Zeroize, ZeroizeOnDrop)]
+pub struct MasterKey([u8; 32]);
+
+/// A text that is no master key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be 32 bytes in base64url without padding")]
+pub struct MasterKeyError;
+
+/// What a private key is for; part of what its encryption authenticates.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum KeyPurpose {
+    /// The root, which signs `v1/trust`.
+    Root,
+    /// A publisher key, which signs all other documents.
+    Publisher,
+    /// A pool's signing key.
+    Pool(PoolId),
+}
+
+/// Why a sealed key does not open.
+#[derive(Debug, thiserror::Error)]
+pub enum OpenError {
+    /// Sealed under another master key.
+    #[error("it was sealed under another master key than the KEYPOST_MASTER_KEY given now")]
+    OtherMasterKey,
+    /// Not a blob that this version wrote, or one that was changed or moved.
+    #[error("the sealed key is damaged, or belongs to another row")]
+    Damaged,
+    /// What was inside is no key.
+    #[error(transparent)]
+    Key(#[from] CryptoError),
+}
+
+/// The cipher refused to encrypt, which it does for texts of gigabytes alone.
+#[derive(Clone, Copy, Debug, thiserror::Error)]
+#[error("a private key could not be encrypted")]
+pub struct SealError;
+
+impl MasterKey {
+    /// Reads a master key.
+    pub fn parse(text: &str) -> Result<Self, MasterKeyError> {
+        let mut bytes = [0; 32];
+        match Base64UrlUnpadded::decode(text, &mut bytes) {
+            Ok(decoded) if decoded.len() == 32 => Ok(Self(bytes)),
+            _ => Err(MasterKeyError),
+        }
+    }
+
+    /// The key's bytes, for the check that it is none that anybody would guess.
+    pub(crate) fn as_bytes(&self) -> &[u8; 32] {
+        &self.0
+    }
+
+    /// Encrypts a private key for the database.
+    pub fn seal(
+        &self,
+        purpose: KeyPurpose,
+        key: &PrivateKey,
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LENGTH];
+        rng.fill_bytes(&mut nonce);
+        let aad = associated_data(purpose, key.kid());
+        let plaintext = key.to_bytes();
+        let payload = Payload { msg: plaintext.as_slice(), aad: &aad };
+        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError)?;
+        let mut blob = Vec::with_capacity(1 + KEY_ID_LENGTH + NONCE_LENGTH + ciphertext.len());
+        blob.push(VERSION);
+        blob.extend_from_slice(&self.id());
+        blob.extend_from_slice(&nonce);
+        blob.extend_from_slice(&ciphertext);
+        Ok(blob)
+    }
+
+    /// Decrypts the private key `kid` that [`seal`](Self::seal) encrypted for the same purpose.
+    pub fn open(&self, purpose: KeyPurpose, kid: &Kid, blob: &[u8]) -> Result<PrivateKey, OpenError> {
+        let (&version, rest) = blob.split_first().ok_or(OpenError::Damaged)?;
+        if version != VERSION {
+            return Err(OpenError::Damaged);
+        }
+        let (key_id, rest) = rest.split_first_chunk::<KEY_ID_LENGTH>().ok_or(OpenError::Damaged)?;
+        if *key_id != self.id() {
+            return Err(OpenError::OtherMasterKey);
+        }
+        let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LENGTH>().ok_or(OpenError::Damaged)?;
+        let aad = associated_data(purpose, kid);
+        let payload = Payload { msg: ciphertext, aad: &aad };
+        let plaintext =
+            self.cipher().decrypt(&Nonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)?;
+        let key = PrivateKey::from_bytes(&Zeroizing::new(plaintext))?;
+        if key.kid() == kid { Ok(key) } else { Err(OpenError::Damaged) }
+    }
+
+    /// The keyed hash by which a one-time password is stored and found: without the master key, its 50 bits cannot be
+    /// searched for in a copy of the database.
+    pub fn otp_hmac(&self, otp: &Otp) -> [u8; 32] {
+        let key = Zeroizing::new(hmac(&self.0, b"keypost one-time password key"));
+        hmac(&key, otp.expose().as_bytes())
+    }
+
+    /// A name for the key; a hash of 256 random bits gives nothing away.
+    fn id(&self) -> [u8; KEY_ID_LENGTH] {
+        let digest = Sha256::new().chain_update(b"keypost master key id\0").chain_update(self.0).finalize();
+        let mut id = [0; KEY_ID_LENGTH];
+        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+        id
+    }
+
+    fn cipher(&self) -> Aes256Gcm {
+        <Aes256Gcm as KeyInit>::new(&self.0.into())
+    }
+}
+
+impl fmt::Debug for MasterKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("MasterKey(..)")
+    }
+}
+
+fn associated_data(purpose: KeyPurpose, kid: &Kid) -> Vec<u8> {
+    match purpose {
+        KeyPurpose::Root => format!("keypost private key\0root\0\0{kid}"),
+        KeyPurpose::Publisher => format!("keypost private key\0publisher\0\0{kid}"),
+        KeyPurpose::Pool(pool) => format!("keypost private key\0pool\0{pool}\0{kid}"),
+    }
+    .into_bytes()
+}
+
+fn hmac(key: &[u8; 32], message: &[u8]) -> [u8; 32] {
+    // A key is padded with zeros to the block (RFC 2104 §2): given that length, the constructor cannot fail.
+    let mut block = Zeroizing::new([0; 64]);
+    block.iter_mut().zip(key).for_each(|(to, from)| *to = *from);
+    let mut mac = <Hmac<Sha256> as Mac>::new(&(*block).into());
+    mac.update(message);
+    mac.finalize().into_bytes().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use rand_chacha::ChaCha20Rng;
+    use rand_core::SeedableRng;
+
+    use super::*;
+
+    const POOL: KeyPurpose = KeyPurpose::Pool(PoolId(uuid::Uuid::from_u128(1)));
+
+    fn master(byte: u8) -> MasterKey {
+        MasterKey([byte; 32])
+    }
+
+    #[test]
+    fn a_sealed_key_opens_for_its_purpose_and_row_only() {
+        let mut rng = ChaCha20Rng::seed_from_u64(1);
+        let key = PrivateKey::generate(&mut rng);
+        let other = PrivateKey::generate(&mut rng);
+        let blob = master(1).seal(POOL, &key, &mut rng).unwrap();
+
+        assert_eq!(master(1).open(POOL, key.kid(), &blob).unwrap().public(), key.public());
+        let other_pool = KeyPurpose::Pool(PoolId(uuid::Uuid::from_u128(2)));
+        for purpose in [KeyPurpose::Root, KeyPurpose::Publisher, other_pool] {
+            assert!(matches!(master(1).open(purpose, key.kid(), &blob), Err(OpenError::Damaged)));
+        }
+        assert!(matches!(master(1).open(POOL, other.kid(), &blob), Err(OpenError::Damaged)));
+        assert!(matches!(master(2).open(POOL, key.kid(), &blob), Err(OpenError::OtherMasterKey)));
+    }
+
+    #[test]
+    fn a_changed_or_cut_blob_does_not_open() {
+        let mut rng = ChaCha20Rng::seed_from_u64(2);
+        let key = PrivateKey::generate(&mut rng);
+        let blob = master(1).seal(POOL, &key, &mut rng).unwrap();
+        for position in 0..blob.len() {
+            let mut changed = blob.clone();
+            changed[position] ^= 1;
+            assert!(master(1).open(POOL, key.kid(), &changed).is_err(), "byte {position}");
+            assert!(master(1).open(POOL, key.kid(), &blob[..position]).is_err(), "cut to {position}");
+        }
+    }
+
+    #[test]
+    fn one_time_passwords_hash_differently_under_another_master_key() {
+        let otp = Otp::generate(&mut ChaCha20Rng::seed_from_u64(3));
+        assert_eq!(master(1).otp_hmac(&otp), master(1).otp_hmac(&otp));
+        assert_ne!(master(1).otp_hmac(&otp), master(2).otp_hmac(&otp));
+    }
+
+    #[test]
+    fn a_master_key_is_exactly_32_bytes_and_does_not_print() {
+        assert!(MasterKey::parse(&"A".repeat(43)).is_ok());
+        for bad in ["", "AAAA", &"A".repeat(42), &"A".repeat(44), &format!("{}=", "A".repeat(43))] {
+            assert!(MasterKey::parse(bad).is_err(), "{bad}");
+        }
+        assert_eq!(format!("{:?}", master(1)), "MasterKey(..)");
+    }
+}

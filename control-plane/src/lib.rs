@@ -1,0 +1,16 @@
+//! The control plane of Keypost.
+//!
+//! Three layers, each knowing only the next: [`http`] (what comes in and goes out) → [`service`] (the rules) → [`store`]
+//! (the SQL). Beside them the [`publisher`] makes KV say what PostgreSQL says. Time ([`clock`]) and randomness
+//! ([`entropy`]) are parameters.
+
+pub mod clock;
+pub mod config;
+pub mod crypto_at_rest;
+pub mod entropy;
+pub mod kv;
+pub mod publisher;
+pub mod root;
+pub mod service;
+pub mod store;
+pub mod telemetry;

@@ -1,0 +1,183 @@
+//! From leased keys to the calls that write them.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use keypost_shared::id::{ClientId, PoolId};
+use keypost_shared::kv_key::KvKey;
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+
+use super::Publisher;
+use super::render::{self, Keys, RenderError, SignedDocument};
+use crate::crypto_at_rest::{KeyPurpose, OpenError};
+use crate::store::publication::Leased;
+use crate::store::publisher_key::Signer;
+use crate::store::snapshot::{ClientRows, PoolRows, TrustRows};
+use crate::store::{self, StoreError, snapshot};
+
+/// The most bytes of values in one call. KV takes 100 MB, but a call must also be over within its timeout.
+const MAX_CALL_BYTES: usize = 24 << 20;
+
+/// A key's next value.
+#[derive(Debug)]
+pub(super) struct Rendered {
+    pub(super) leased: Leased,
+    /// None: its rows are gone, so it is to be deleted.
+    pub(super) document: Option<SignedDocument>,
+}
+
+/// What has become of the leased keys.
+#[derive(Default)]
+pub(super) struct RenderedBatch {
+    pub(super) ready: Vec<Rendered>,
+    /// Those whose documents cannot be made.
+    pub(super) broken: Vec<(Leased, RenderError)>,
+    /// Those that must wait until there is a key to sign them.
+    pub(super) unsigned: Vec<Leased>,
+}
+
+/// What goes into one call.
+pub(super) enum Call {
+    Put(Vec<Rendered>),
+    Delete(Vec<Rendered>),
+}
+
+/// Why a batch could not be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum BatchError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    #[error("the publisher key does not open: {0}")]
+    PublisherKey(#[from] OpenError),
+    #[error("rendering was cut off")]
+    CutOff,
+}
+
+impl From<sqlx::Error> for BatchError {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+/// What the documents of a batch are made from.
+struct Rows {
+    signer: Option<Signer>,
+    trust: Option<TrustRows>,
+    pools: HashMap<PoolId, PoolRows>,
+    clients: HashMap<(PoolId, ClientId), ClientRows>,
+}
+
+/// Makes the documents of leased keys, from the rows as they are now.
+pub(super) async fn prepare(
+    publisher: &Arc<Publisher>,
+    leased: Vec<Leased>,
+    now: OffsetDateTime,
+) -> Result<RenderedBatch, BatchError> {
+    let rows = {
+        let mut connection = publisher.db.acquire().await?;
+        read(&mut connection, &leased).await?
+    };
+    // Ten thousand signatures take a second or two of CPU.
+    let publisher = publisher.clone();
+    tokio::task::spawn_blocking(move || render_all(&publisher, leased, rows, now))
+        .await
+        .map_err(|_| BatchError::CutOff)?
+}
+
+/// Parts a batch into calls: writes by size, and deletes.
+pub(super) fn calls(rendered: Vec<Rendered>) -> Vec<Call> {
+    let mut calls = Vec::new();
+    let (mut puts, mut deletes, mut bytes) = (Vec::new(), Vec::new(), 0);
+    for one in rendered {
+        let Some(document) = &one.document else {
+            deletes.push(one);
+            continue;
+        };
+        if bytes + document.text.len() > MAX_CALL_BYTES && !puts.is_empty() {
+            calls.push(Call::Put(std::mem::take(&mut puts)));
+            bytes = 0;
+        }
+        bytes += document.text.len();
+        puts.push(one);
+    }
+    if !puts.is_empty() {
+        calls.push(Call::Put(puts));
+    }
+    if !deletes.is_empty() {
+        calls.push(Call::Delete(deletes));
+    }
+    calls
+}
+
+/// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen.
+async fn read(connection: &mut PgConnection, leased: &[Leased]) -> Result<Rows, StoreError> {
+    let mut pools = Vec::new();
+    let mut clients = Vec::new();
+    let mut wants_trust = false;
+    for row in leased {
+        match &row.key {
+            KvKey::Trust => wants_trust = true,
+            KvKey::Pool(pool) => pools.push(*pool),
+            KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
+        }
+    }
+    let mut tx = connection.begin().await?;
+    snapshot::freeze(&mut tx).await?;
+    let signer = store::publisher_key::signer(&mut tx).await?;
+    let trust = if wants_trust { Some(snapshot::trust(&mut tx).await?) } else { None };
+    let pools = if pools.is_empty() { Vec::new() } else { snapshot::pools(&mut tx, &pools).await? };
+    let clients = if clients.is_empty() { Vec::new() } else { snapshot::clients(&mut tx, &clients).await? };
+    tx.commit().await?;
+    Ok(Rows {
+        signer,
+        trust,
+        pools: pools.into_iter().map(|row| (row.id, row)).collect(),
+        clients: clients.into_iter().map(|row| ((row.pool_id, row.client_id.clone()), row)).collect(),
+    })
+}
+
+fn render_all(
+    publisher: &Publisher,
+    leased: Vec<Leased>,
+    mut rows: Rows,
+    now: OffsetDateTime,
+) -> Result<RenderedBatch, BatchError> {
+    let master_key = &publisher.master_key;
+    let signer = match &rows.signer {
+        Some(Signer { kid, private_sealed }) => {
+            Some(master_key.open(KeyPurpose::Publisher, kid, private_sealed)?)
+        }
+        None => None,
+    };
+    let keys = signer.as_ref().map(|signer| Keys {
+        publisher: signer,
+        master_key,
+        sealing_key: &publisher.sealing_key,
+        edge_url: &publisher.edge_url,
+    });
+    let mut batch = RenderedBatch::default();
+    for leased in leased {
+        let document = match (&leased.key, &keys) {
+            (KvKey::Trust, _) => {
+                rows.trust.take().map(|rows| render::trust(&leased, rows, &publisher.root, now))
+            }
+            (KvKey::Pool(id), Some(keys)) => {
+                rows.pools.remove(id).map(|rows| render::pool(&leased, rows, keys, now))
+            }
+            (KvKey::Client(pool, client), Some(keys)) => {
+                let rows = rows.clients.remove(&(*pool, client.clone()));
+                rows.map(|rows| render::client(&leased, rows, keys, now))
+            }
+            (_, None) => {
+                batch.unsigned.push(leased);
+                continue;
+            }
+        };
+        match document.transpose() {
+            Ok(document) => batch.ready.push(Rendered { leased, document }),
+            Err(error) => batch.broken.push((leased, error)),
+        }
+    }
+    Ok(batch)
+}

@@ -1,0 +1,325 @@
+//! A lane: leases marked rows of its priorities, has their documents made, writes them, and notes how it went.
+
+use std::collections::HashSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use base64ct::{Base64UrlUnpadded, Encoding};
+use keypost_shared::kv_key::KvKey;
+use time::OffsetDateTime;
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+use super::Publisher;
+use super::batch::{self, BatchError, Call, Rendered};
+use super::pace::{Pace, backoff};
+use crate::entropy::random_uuid;
+use crate::kv::{KvError, Metadata, Outcome, Pair};
+use crate::store::publication::{Failed, LeaseRequest, Leased, Priority, Written};
+use crate::store::{self, StoreError};
+
+/// When something is due but another transaction holds it: how soon to look again.
+const LOOK_AGAIN: Duration = Duration::from_millis(200);
+/// The share of a lease after which it is renewed before a call is made.
+const RENEW_AFTER: u32 = 4;
+
+pub(super) struct Lane {
+    publisher: Arc<Publisher>,
+    pace: Arc<Pace>,
+    priorities: (Priority, Priority),
+    /// How many rows to lease. After a refusal it halves, so that one document that KV refuses is soon alone in its call
+    /// and the others go on; after a success it doubles.
+    batch_size: u16,
+}
+
+/// A lease, as its holder knows it.
+struct Lease {
+    id: Uuid,
+    leased_at: OffsetDateTime,
+    /// By the monotonic clock: when it was taken or last renewed.
+    renewed: Instant,
+}
+
+impl Lane {
+    pub(super) fn new(publisher: Arc<Publisher>, pace: Arc<Pace>, priorities: (Priority, Priority)) -> Self {
+        let batch_size = publisher.settings.batch_size;
+        Self { publisher, pace, priorities, batch_size }
+    }
+
+    /// Publishes until told to stop; a batch under way is finished first.
+    pub(super) async fn run(mut self, stop: CancellationToken) {
+        let mut wakes = self.publisher.publications.subscribe_wakes();
+        let mut failing = false;
+        while !stop.is_cancelled() {
+            wakes.borrow_and_update();
+            let pause = match self.round(&stop).await {
+                Ok(pause) => {
+                    if failing {
+                        tracing::info!("publishing goes on");
+                    }
+                    failing = false;
+                    pause
+                }
+                Err(error) => {
+                    if !failing {
+                        tracing::warn!(%error, "publishing stands still");
+                    }
+                    failing = true;
+                    Some(self.publisher.settings.first_backoff)
+                }
+            };
+            if let Some(pause) = pause {
+                let woken = timeout(pause.min(self.publisher.settings.poll), wakes.changed());
+                stop.run_until_cancelled(woken).await;
+            }
+        }
+    }
+
+    /// One batch. Answers with how long to sleep, or none to go on at once.
+    async fn round(&mut self, stop: &CancellationToken) -> Result<Option<Duration>, BatchError> {
+        let poll = self.publisher.settings.poll;
+        let now = self.publisher.clock.now();
+        if let Some(pause) = self.pace.quiet_for(now) {
+            return Ok(Some(pause));
+        }
+        let (due, only_trust) = self.look().await?;
+        match due.map(|due| Duration::try_from(due - now).unwrap_or_default()) {
+            None => return Ok(Some(poll)),
+            Some(early) if !early.is_zero() => return Ok(Some(early)),
+            Some(_) => {}
+        }
+        // First the permission to call, then the lease: what becomes urgent while waiting goes with this call.
+        if stop.run_until_cancelled(self.pace.call(self.priorities.0)).await.is_none() {
+            return Ok(None);
+        }
+        let (lease, leased) = self.lease(only_trust).await?;
+        if leased.is_empty() {
+            return Ok(Some(if only_trust { poll } else { LOOK_AGAIN }));
+        }
+        self.publish(lease, leased).await?;
+        Ok(None)
+    }
+
+    /// When the next row of these priorities is due, and whether there is no key yet to sign anything but `v1/trust`.
+    async fn look(&self) -> Result<(Option<OffsetDateTime>, bool), StoreError> {
+        let mut connection = self.publisher.db.acquire().await?;
+        let due = store::publication::next_due(&mut connection, self.priorities).await?;
+        if due.is_none() {
+            return Ok((None, false));
+        }
+        Ok((due, store::publisher_key::signer(&mut connection).await?.is_none()))
+    }
+
+    async fn lease(&self, only_trust: bool) -> Result<(Lease, Vec<Leased>), StoreError> {
+        let settings = &self.publisher.settings;
+        let request = LeaseRequest {
+            lease_id: random_uuid(&mut self.publisher.entropy.rng()),
+            priorities: self.priorities,
+            only_trust,
+            limit: self.batch_size,
+            duration: settings.lease,
+            late_write_window: settings.late_write_window,
+        };
+        let lease =
+            Lease { id: request.lease_id, leased_at: self.publisher.clock.now(), renewed: Instant::now() };
+        let mut tx = self.publisher.db.begin().await?;
+        let leased = store::publication::lease(&mut tx, &request, lease.leased_at).await?;
+        tx.commit().await?;
+        Ok((lease, leased))
+    }
+
+    async fn publish(&mut self, mut lease: Lease, leased: Vec<Leased>) -> Result<(), BatchError> {
+        let now = self.publisher.clock.now();
+        let batch = match batch::prepare(&self.publisher, leased.clone(), now).await {
+            Ok(batch) => batch,
+            Err(error) => {
+                // Perhaps one row spoils it for all: smaller batches leave it alone with its pause.
+                self.batch_size = (self.batch_size / 2).max(1);
+                let failed = leased.iter().map(|leased| (leased, error.to_string()));
+                self.note_failed(&lease, failed, None).await?;
+                return Err(error);
+            }
+        };
+        if !batch.unsigned.is_empty() {
+            let keys: Vec<KvKey> = batch.unsigned.into_iter().map(|leased| leased.key).collect();
+            let mut tx = self.publisher.db.begin().await?;
+            store::publication::release(&mut tx, lease.id, &keys).await?;
+            tx.commit().await?;
+        }
+        if !batch.broken.is_empty() {
+            for (leased, error) in &batch.broken {
+                tracing::error!(key = %leased.key, %error, "a document cannot be made");
+            }
+            let failed = batch.broken.iter().map(|(leased, error)| (leased, error.to_string()));
+            self.note_failed(&lease, failed, None).await?;
+        }
+        for (position, call) in batch::calls(batch.ready).into_iter().enumerate() {
+            if position > 0 {
+                self.pace.call(self.priorities.0).await;
+            }
+            if let Some(call) = self.keep_lease(&mut lease, call).await? {
+                self.make(&lease, call).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Sees to it that the lease outlasts the call, and leaves out what another publisher has taken over.
+    async fn keep_lease(&self, lease: &mut Lease, call: Call) -> Result<Option<Call>, StoreError> {
+        let duration = self.publisher.settings.lease;
+        if lease.renewed.elapsed() < duration / RENEW_AFTER {
+            return Ok(Some(call));
+        }
+        let renewed = Instant::now();
+        let until = self.publisher.clock.now() + duration;
+        let (Call::Put(rendered) | Call::Delete(rendered)) = &call;
+        let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
+        let mut tx = self.publisher.db.begin().await?;
+        let mine: HashSet<KvKey> =
+            store::publication::renew(&mut tx, lease.id, &keys, until).await?.into_iter().collect();
+        tx.commit().await?;
+        lease.renewed = renewed;
+        let keep = |rendered: Vec<Rendered>| -> Vec<Rendered> {
+            rendered.into_iter().filter(|one| mine.contains(&one.leased.key)).collect()
+        };
+        let call = match call {
+            Call::Put(rendered) => Call::Put(keep(rendered)),
+            Call::Delete(rendered) => Call::Delete(keep(rendered)),
+        };
+        Ok((!mine.is_empty()).then_some(call))
+    }
+
+    /// Makes one call, and notes how it went.
+    async fn make(&mut self, lease: &Lease, call: Call) -> Result<(), StoreError> {
+        let started = Instant::now();
+        let (rendered, outcome) = match call {
+            Call::Put(mut rendered) => {
+                let pairs: Vec<Pair> = rendered.iter_mut().filter_map(pair).collect();
+                let outcome = self.publisher.kv.put(&pairs).await;
+                (rendered, outcome)
+            }
+            Call::Delete(rendered) => {
+                let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
+                let outcome = self.publisher.kv.delete(&keys).await;
+                (rendered, outcome)
+            }
+        };
+        match outcome {
+            Ok(outcome) => {
+                self.batch_size = self.batch_size.saturating_mul(2).min(self.publisher.settings.batch_size);
+                let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+                let failed = outcome.unsuccessful.len();
+                tracing::debug!(keys = rendered.len(), failed, milliseconds, "published");
+                self.note_written(lease, rendered, &outcome).await
+            }
+            Err(error) => {
+                self.note_refused(lease, rendered, error).await
+            }
+        }
+    }
+
+    async fn note_written(
+        &self,
+        lease: &Lease,
+        rendered: Vec<Rendered>,
+        outcome: &Outcome,
+    ) -> Result<(), StoreError> {
+        let (failed, done): (Vec<Rendered>, Vec<Rendered>) = rendered
+            .into_iter()
+            .partition(|one| outcome.unsuccessful.contains(&one.leased.key.to_string()));
+        let listed = done
+            .iter()
+            .filter(|one| one.leased.key == KvKey::Trust)
+            .find_map(|one| one.document.as_ref())
+            .map(|document| document.lists.clone());
+        let written: Vec<Written> = done.into_iter().map(written).collect();
+        let now = self.publisher.clock.now();
+        let mut tx = self.publisher.db.begin().await?;
+        let mine =
+            store::publication::complete(&mut tx, lease.id, &written, lease.leased_at, now).await?;
+        if let Some(kids) = listed
+            && mine.contains(&KvKey::Trust)
+        {
+            store::publisher_key::set_listed(&mut tx, &kids, now).await?;
+        }
+        tx.commit().await?;
+        self.publisher.publications.note_written();
+        if !failed.is_empty() {
+            tracing::warn!(keys = failed.len(), "KV could not write some keys");
+            let reason = "KV could not write this key".to_owned();
+            self.note_failed(lease, failed.iter().map(|one| (&one.leased, reason.clone())), None).await?;
+        }
+        Ok(())
+    }
+
+    async fn note_refused(
+        &mut self,
+        lease: &Lease,
+        rendered: Vec<Rendered>,
+        error: KvError,
+    ) -> Result<(), StoreError> {
+        tracing::warn!(keys = rendered.len(), %error, "publishing failed and will be tried again");
+        let now = self.publisher.clock.now();
+        match &error {
+            KvError::RateLimited { retry_after } => {
+                let pause = retry_after.unwrap_or(self.publisher.settings.first_backoff);
+                self.pace.be_quiet_until(now + pause);
+            }
+            KvError::Refused { .. } => self.batch_size = (self.batch_size / 2).max(1),
+            KvError::NotSent(_) | KvError::Unknown(_) => {}
+        }
+        let may_land_until = error.may_land().then(|| now + self.publisher.settings.late_write_window);
+        let reason = error.to_string();
+        self.note_failed(lease, rendered.iter().map(|one| (&one.leased, reason.clone())), may_land_until).await
+    }
+
+    async fn note_failed(
+        &self,
+        lease: &Lease,
+        failed: impl Iterator<Item = (&Leased, String)>,
+        may_land_until: Option<OffsetDateTime>,
+    ) -> Result<(), StoreError> {
+        let settings = &self.publisher.settings;
+        let now = self.publisher.clock.now();
+        let mut rng = self.publisher.entropy.rng();
+        let failed: Vec<Failed> = failed
+            .map(|(leased, error)| {
+                let pause =
+                    backoff(settings.first_backoff, settings.longest_backoff, leased.attempts, &mut rng);
+                Failed { key: leased.key.clone(), not_before: now + pause, error }
+            })
+            .collect();
+        let mut tx = self.publisher.db.begin().await?;
+        store::publication::fail(&mut tx, lease.id, &failed, may_land_until, now).await?;
+        tx.commit().await?;
+        Ok(())
+    }
+}
+
+/// The pair to write. The text moves out of the document: it is large, and not needed again.
+fn pair(rendered: &mut Rendered) -> Option<Pair> {
+    let document = rendered.document.as_mut()?;
+    Some(Pair {
+        key: rendered.leased.key.clone(),
+        value: std::mem::take(&mut document.text),
+        metadata: Metadata {
+            version: rendered.leased.version,
+            digest: Base64UrlUnpadded::encode_string(&document.digest),
+        },
+    })
+}
+
+fn written(rendered: Rendered) -> Written {
+    let Rendered { leased: Leased { key, generation, .. }, document } = rendered;
+    match document {
+        Some(document) => Written {
+            key,
+            generation,
+            digest: Some(document.digest),
+            signed_by: Some(document.signed_by),
+            resign_at: document.resign_at,
+        },
+        None => Written { key, generation, digest: None, signed_by: None, resign_at: None },
+    }
+}

@@ -1,0 +1,160 @@
+//! The publisher: makes KV say what PostgreSQL says (design §5).
+//!
+//! A change marks the KV keys that it makes stale, in its own transaction ([`store::publication::mark`]). From there on
+//! nothing depends on anybody's memory: whichever publisher comes first leases the marked rows, renders the documents from
+//! the rows as they are then, writes them in bulk, and clears the marks that have not moved. A crash anywhere leaves a mark
+//! or a lease that runs out.
+//!
+//! - [`Publications`] is what the services hold: it wakes the publisher, and waits for marks to be published
+//! - `lane` leases, renders and writes; there are two, so that signing again never holds up a change
+//! - `batch` reads the rows of what is leased, at one instant; `render` makes documents from them
+//! - `steward` marks what is due to be signed again and takes the steps of the publisher keys' schedule
+//! - `pace` keeps within KV's rate limit, and says how long to wait after a failure
+
+mod batch;
+mod lane;
+mod pace;
+mod publications;
+pub(crate) mod render;
+mod steward;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use keypost_shared::jwe::SealingKey;
+use keypost_shared::publisher_key::Schedule;
+use sqlx::PgPool;
+use sqlx::postgres::PgListener;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+use self::lane::Lane;
+use self::pace::Pace;
+pub use self::publications::Publications;
+use self::steward::Steward;
+use crate::clock::Clock;
+use crate::crypto_at_rest::MasterKey;
+use crate::entropy::Entropy;
+use crate::kv::KvApi;
+use crate::root::RootSigner;
+use crate::store;
+use crate::store::publication::Priority;
+
+/// The publisher's times and sizes.
+#[derive(Clone, Debug)]
+pub struct PublisherSettings {
+    /// The most documents in one call.
+    pub batch_size: u16,
+    /// How long a lease lasts. Longer than a call to KV may take, or a slow call would lose it.
+    pub lease: Duration,
+    /// How long after a call was given up its writes may still land.
+    pub late_write_window: Duration,
+    /// How long the publisher sleeps when nothing wakes it.
+    pub poll: Duration,
+    /// How often the steward looks for what is due to be signed again.
+    pub sweep: Duration,
+    /// The pause after the first failure; it doubles with each further one.
+    pub first_backoff: Duration,
+    /// The longest pause.
+    pub longest_backoff: Duration,
+    /// How long publisher keys stand and sign.
+    pub schedule: Schedule,
+}
+
+impl PublisherSettings {
+    /// How long a call to KV may take.
+    pub const KV_TIMEOUT: Duration = Duration::from_secs(20);
+
+    /// The settings of a real deployment.
+    pub fn new(batch_size: u16, schedule: Schedule) -> Self {
+        Self {
+            batch_size,
+            lease: Duration::from_secs(30),
+            late_write_window: Duration::from_secs(120),
+            poll: Duration::from_secs(2),
+            sweep: Duration::from_secs(1),
+            first_backoff: Duration::from_secs(1),
+            longest_backoff: Duration::from_secs(60),
+            schedule,
+        }
+    }
+}
+
+/// All that the publisher works with.
+pub struct Publisher {
+    /// The database.
+    pub db: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// KV.
+    pub kv: KvApi,
+    /// Signs `v1/trust`.
+    pub root: RootSigner,
+    /// Opens the private keys in the database.
+    pub master_key: MasterKey,
+    /// Seals signing keys for the edge.
+    pub sealing_key: SealingKey,
+    /// The prefix of every issuer.
+    pub edge_url: String,
+    /// Times and sizes.
+    pub settings: PublisherSettings,
+    /// Who wakes it, and who waits for it.
+    pub publications: Publications,
+}
+
+/// A publisher at work.
+pub struct RunningPublisher {
+    stop: CancellationToken,
+    tasks: TaskTracker,
+}
+
+impl Publisher {
+    /// Sets the publisher to work on the current runtime.
+    pub fn start(self) -> RunningPublisher {
+        let stop = CancellationToken::new();
+        let tasks = TaskTracker::new();
+        let publisher = Arc::new(self);
+        let pace = Arc::new(Pace::new());
+        for (first, last) in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)] {
+            let lane = Lane::new(publisher.clone(), pace.clone(), (first, last));
+            tasks.spawn(lane.run(stop.clone()));
+        }
+        tasks.spawn(Steward::new(publisher.clone()).run(stop.clone()));
+        tasks.spawn(listen(publisher, stop.clone()));
+        tasks.close();
+        RunningPublisher { stop, tasks }
+    }
+}
+
+impl RunningPublisher {
+    /// Lets the calls under way finish, and stops.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        self.tasks.wait().await;
+    }
+}
+
+/// Wakes the publisher when another process has marked something. Without it, polling would find the mark a little later.
+async fn listen(publisher: Arc<Publisher>, stop: CancellationToken) {
+    let listening = async {
+        loop {
+            if let Err(error) = listen_once(&publisher).await {
+                tracing::debug!(%error, "notifications from the database have stopped; polling goes on");
+            }
+            tokio::time::sleep(publisher.settings.poll).await;
+        }
+    };
+    stop.run_until_cancelled(listening).await;
+}
+
+async fn listen_once(publisher: &Publisher) -> Result<(), sqlx::Error> {
+    let mut listener = PgListener::connect_with(&publisher.db).await?;
+    listener.listen(store::publication::CHANNEL).await?;
+    loop {
+        // None: the connection was lost and made again, and something may have been missed.
+        listener.try_recv().await?;
+        publisher.publications.wake();
+    }
+}

@@ -1,0 +1,179 @@
+//! Makes documents from rows: pure functions of a snapshot, the keys and the time.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use keypost_shared::document::{
+    ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp, StoredSecret,
+    TrustDocument, content_digest,
+};
+use keypost_shared::crypto::CryptoError;
+use keypost_shared::host::PrivateKey;
+use keypost_shared::id::{Kid, PoolId};
+use keypost_shared::jwe::SealingKey;
+use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
+use keypost_shared::scope::{ScopeError, Scopes};
+use keypost_shared::secret::SecretHash;
+use serde_json::value::to_raw_value;
+use time::OffsetDateTime;
+
+use crate::clock::{seconds, unix};
+use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
+use crate::root::RootSigner;
+use crate::store::publication::Leased;
+use crate::store::snapshot::{ClientRows, DeviceRows, PoolRows, TrustRows};
+
+/// `v1/trust` outlives the longest window of all pools by a day, so that no pool ever ends early for its sake.
+const TRUST_BEYOND_POOLS: Duration = Duration::from_secs(86_400);
+/// The window of a pool that has none set, and of `v1/trust` before there is any pool.
+const DEFAULT_WINDOW_SECONDS: u32 = 86_400;
+/// `v1/trust` is signed again a few times a day, however long its window: each time calls the root.
+const TRUST_RESIGN: Duration = Duration::from_secs(6 * 3600);
+/// Other documents are signed again at a quarter of their window: an outage of three quarters goes unnoticed.
+const RESIGN_PART: u32 = 4;
+
+/// A document ready to be written.
+#[derive(Debug)]
+pub(super) struct SignedDocument {
+    pub(super) text: String,
+    pub(super) digest: [u8; 32],
+    pub(super) signed_by: Kid,
+    pub(super) resign_at: Option<OffsetDateTime>,
+    /// For `v1/trust`: the keys that it lists.
+    pub(super) lists: Vec<Kid>,
+}
+
+/// Why a document cannot be made.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum RenderError {
+    #[error("a signing key does not open: {0}")]
+    Open(#[from] OpenError),
+    #[error("a signing key cannot be sealed: {0}")]
+    Seal(#[from] CryptoError),
+    #[error("the scopes in the database are wrong: {0}")]
+    Scopes(#[from] ScopeError),
+    #[error("a document does not serialise: {0}")]
+    Json(#[from] serde_json::Error),
+}
+
+/// What documents are signed and sealed with.
+pub(super) struct Keys<'a> {
+    pub(super) publisher: &'a PrivateKey,
+    pub(super) master_key: &'a MasterKey,
+    pub(super) sealing_key: &'a SealingKey,
+    pub(super) edge_url: &'a str,
+}
+
+pub(super) fn trust(
+    leased: &Leased,
+    rows: TrustRows,
+    root: &RootSigner,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    let window = seconds(rows.longest_window_seconds.unwrap_or(DEFAULT_WINDOW_SECONDS)) + TRUST_BEYOND_POOLS;
+    let lists = rows.publisher_keys.iter().map(|key| key.thumbprint()).collect();
+    let document = TrustDocument { publisher_keys: rows.publisher_keys };
+    Ok(SignedDocument {
+        text: root.sign(stamp(leased, now, Some(window)), &document)?,
+        digest: content_digest(&document)?,
+        signed_by: root.kid().clone(),
+        resign_at: Some(now + TRUST_RESIGN),
+        lists,
+    })
+}
+
+pub(super) fn pool(
+    leased: &Leased,
+    rows: PoolRows,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    let mut signing_key = None;
+    for key in &rows.keys {
+        if let Some(sealed) = &key.active_private_sealed {
+            let private = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
+            let jwe = private.seal(keys.sealing_key, rows.id)?;
+            signing_key = Some(SealedSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, jwe });
+        }
+    }
+    let earlier_ttl = rows.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
+    let document = PoolDocument {
+        kind: rows.kind,
+        issuer: issuer(keys.edge_url, rows.id),
+        token_ttl: rows.token_ttl_seconds.into(),
+        longest_token_ttl: rows.token_ttl_seconds.max(earlier_ttl).into(),
+        claims_profile: rows.claims_profile,
+        audience: rows.audience,
+        jwks: JwkSet { keys: rows.keys.into_iter().map(|key| Jwk::es256(key.public)).collect() },
+        signing_key,
+        cors_origins: rows.cors_origins,
+    };
+    let window = seconds(rows.max_staleness_seconds);
+    sign(leased, &document, Some(window), keys, now)
+}
+
+pub(super) fn client(
+    leased: &Leased,
+    rows: ClientRows,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    let current =
+        rows.secret_hash.map(|hash| StoredSecret { sha256: SecretHash::from_bytes(hash), expires_at: None });
+    let previous = rows.previous_secret.filter(|(_, until)| *until > now).map(|(hash, until)| StoredSecret {
+        sha256: SecretHash::from_bytes(hash),
+        expires_at: Some(unix(until)),
+    });
+    let document = ClientDocument {
+        status: rows.status,
+        secrets: current.into_iter().chain(previous).collect(),
+        scopes: Scopes::new(rows.scopes)?,
+        subject: match rows.device {
+            Some(device) => ClientSubject::Device(device_claims(device)?),
+            None => ClientSubject::Service,
+        },
+    };
+    sign(leased, &document, None, keys, now)
+}
+
+/// A pool's issuer (RFC 8414 §2).
+pub(crate) fn issuer(edge_url: &str, pool: PoolId) -> String {
+    format!("{edge_url}/{pool}")
+}
+
+fn device_claims(device: DeviceRows) -> Result<DeviceClaims, RenderError> {
+    // The environment's tag names with the device's values, and what the device has beyond them.
+    let mut tags: BTreeMap<String, String> = device.tag_defaults;
+    tags.extend(device.tags);
+    let server_urls =
+        if device.server_urls.is_empty() { device.default_server_urls } else { device.server_urls };
+    Ok(DeviceClaims {
+        device_id: device.id,
+        client_app_id: device.client_app_id,
+        metadata: device.metadata,
+        tags: to_raw_value(&tags)?,
+        primary_server_url: device.primary_server_url,
+        server_urls,
+    })
+}
+
+fn sign<T: Document>(
+    leased: &Leased,
+    document: &T,
+    window: Option<Duration>,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    Ok(SignedDocument {
+        text: keys.publisher.sign_document(&leased.key, stamp(leased, now, window), document)?,
+        digest: content_digest(document)?,
+        signed_by: keys.publisher.kid().clone(),
+        resign_at: window.map(|window| now + window / RESIGN_PART),
+        lists: Vec::new(),
+    })
+}
+
+fn stamp(leased: &Leased, now: OffsetDateTime, window: Option<Duration>) -> Stamp {
+    let iat = unix(now);
+    Stamp { version: leased.version, iat, next_update: window.map(|window| iat + window.as_secs()) }
+}

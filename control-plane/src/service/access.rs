@@ -1,0 +1,194 @@
+//! Who asks, and what they may reach. The scopes made here are the only way to an organization's rows.
+
+use std::fmt;
+use std::str::FromStr;
+
+use keypost_shared::id::OrgId;
+use uuid::Uuid;
+
+/// What a key may be narrowed to (api.md §1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Permission {
+    /// Read organizations, environments and pools.
+    OrgRead,
+    /// Create and change them.
+    OrgWrite,
+    /// Read devices and their apps.
+    DeviceRead,
+    /// Create and change them.
+    DeviceWrite,
+    /// Make one-time passwords.
+    OtpCreate,
+    /// Create and change service clients.
+    ClientWrite,
+    /// Upload and remove trust anchors, deny certificates.
+    CertificateWrite,
+    /// Rotate and revoke signing keys.
+    KeyRotate,
+    /// Revoke tokens.
+    TokenRevoke,
+    /// Create and delete API keys.
+    ApiKeyWrite,
+    /// Read who did what.
+    AuditRead,
+    /// See and steer what is published to KV.
+    SyncWrite,
+}
+
+/// A text that names no permission.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("is not a permission")]
+pub struct UnknownPermission;
+
+impl Permission {
+    const ALL: [(Permission, &'static str); 12] = [
+        (Permission::OrgRead, "org:read"),
+        (Permission::OrgWrite, "org:write"),
+        (Permission::DeviceRead, "device:read"),
+        (Permission::DeviceWrite, "device:write"),
+        (Permission::OtpCreate, "otp:create"),
+        (Permission::ClientWrite, "client:write"),
+        (Permission::CertificateWrite, "certificate:write"),
+        (Permission::KeyRotate, "key:rotate"),
+        (Permission::TokenRevoke, "token:revoke"),
+        (Permission::ApiKeyWrite, "apikey:write"),
+        (Permission::AuditRead, "audit:read"),
+        (Permission::SyncWrite, "sync:write"),
+    ];
+
+    /// Its name in the API.
+    pub fn as_str(self) -> &'static str {
+        Self::ALL.iter().find(|(permission, _)| *permission == self).map_or("", |(_, name)| name)
+    }
+}
+
+impl FromStr for Permission {
+    type Err = UnknownPermission;
+
+    fn from_str(text: &str) -> Result<Self, UnknownPermission> {
+        let found = Self::ALL.iter().find(|(_, name)| *name == text);
+        found.map(|(permission, _)| *permission).ok_or(UnknownPermission)
+    }
+}
+
+impl fmt::Display for Permission {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// Whoever holds an API key that is good now.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// The key's id.
+    pub api_key_id: Uuid,
+    /// The one organization that it reaches; none for a global admin key.
+    pub org: Option<OrgId>,
+    /// What it is narrowed to; none for all that its reach allows.
+    pub permissions: Option<Vec<Permission>>,
+}
+
+/// Why a caller may not do something.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Denied {
+    /// It belongs to somebody else: the caller must not learn that it exists.
+    #[error("it belongs to another organization")]
+    NotTheirs,
+    /// The key lacks the permission.
+    #[error("the API key lacks the permission {0}")]
+    Lacks(Permission),
+    /// Only global admin keys may.
+    #[error("only a global admin key may do this")]
+    GlobalOnly,
+}
+
+/// Proof that the caller may do what it asks for in one organization.
+#[derive(Clone, Debug)]
+pub struct OrgScope {
+    org: OrgId,
+}
+
+impl OrgScope {
+    /// The organization.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+}
+
+/// Proof that the caller may do what it asks for in the whole system.
+#[derive(Clone, Copy, Debug)]
+pub struct GlobalScope(());
+
+impl Caller {
+    /// Lets the caller into `org` if it may do there what needs `permission`.
+    pub fn enter(&self, org: &OrgId, permission: Permission) -> Result<OrgScope, Denied> {
+        // Whose it is comes first: a stranger learns the same whatever its permissions are.
+        if self.org.as_ref().is_some_and(|own| own != org) {
+            return Err(Denied::NotTheirs);
+        }
+        self.check(permission)?;
+        Ok(OrgScope { org: org.clone() })
+    }
+
+    /// Lets the caller do what reaches beyond one organization.
+    pub fn enter_everything(&self, permission: Permission) -> Result<GlobalScope, Denied> {
+        if self.org.is_some() {
+            return Err(Denied::GlobalOnly);
+        }
+        self.check(permission)?;
+        Ok(GlobalScope(()))
+    }
+
+    fn check(&self, permission: Permission) -> Result<(), Denied> {
+        match &self.permissions {
+            Some(granted) if !granted.contains(&permission) => Err(Denied::Lacks(permission)),
+            _ => Ok(()),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn caller(org: Option<&str>, permissions: Option<&[Permission]>) -> Caller {
+        Caller {
+            api_key_id: Uuid::nil(),
+            org: org.map(|org| org.parse().unwrap()),
+            permissions: permissions.map(<[_]>::to_vec),
+        }
+    }
+
+    #[test]
+    fn a_stranger_learns_nothing_and_an_own_key_what_it_lacks() {
+        let mine: OrgId = "mine".parse().unwrap();
+        let theirs: OrgId = "theirs".parse().unwrap();
+        let narrow = caller(Some("mine"), Some(&[Permission::OrgRead]));
+        assert!(narrow.enter(&mine, Permission::OrgRead).is_ok());
+        assert_eq!(
+            narrow.enter(&mine, Permission::OrgWrite).err(),
+            Some(Denied::Lacks(Permission::OrgWrite))
+        );
+        for permission in [Permission::OrgRead, Permission::OrgWrite] {
+            assert_eq!(narrow.enter(&theirs, permission).err(), Some(Denied::NotTheirs));
+        }
+    }
+
+    #[test]
+    fn only_a_global_key_reaches_everything_and_only_with_the_permission() {
+        let everything = |caller: Caller| caller.enter_everything(Permission::SyncWrite).err();
+        assert_eq!(everything(caller(None, None)), None);
+        assert_eq!(everything(caller(Some("mine"), None)), Some(Denied::GlobalOnly));
+        let narrow = caller(None, Some(&[Permission::OrgRead]));
+        assert_eq!(everything(narrow), Some(Denied::Lacks(Permission::SyncWrite)));
+    }
+
+    #[test]
+    fn permissions_keep_their_names() {
+        for (permission, name) in Permission::ALL {
+            assert_eq!(name.parse(), Ok(permission));
+            assert_eq!(permission.to_string(), name);
+        }
+        assert!("org:*".parse::<Permission>().is_err());
+    }
+}

@@ -1,0 +1,3 @@
+//! The rules: what may be done, and what follows from it. No HTTP here, and no SQL.
+
+pub mod access;

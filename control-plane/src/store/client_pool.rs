@@ -1,0 +1,230 @@
+//! `client_pool`.
+
+use std::collections::BTreeMap;
+
+use keypost_shared::document::ClaimsProfile;
+use keypost_shared::id::{ClientAppId, PoolId};
+use keypost_shared::scope::Scopes;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+
+use super::environment::EnvScope;
+use super::{StoreError, corrupt, id};
+
+/// An environment's client pool: its issuer's rules.
+#[derive(Clone, Debug)]
+pub struct ClientPool {
+    /// Its id, part of its issuer.
+    pub id: PoolId,
+    /// How long access tokens live, in seconds.
+    pub token_ttl_seconds: u32,
+    /// A longer lifetime that tokens still valid may have.
+    pub earlier_token_ttl: Option<EarlierTokenTtl>,
+    /// Which claims tokens carry.
+    pub claims_profile: ClaimsProfile,
+    /// The tokens' `aud`.
+    pub audience: Vec<String>,
+    /// The origins that browsers may POST from.
+    pub cors_origins: Vec<String>,
+    /// `local` or `aws_kms`.
+    pub key_backend: String,
+    /// `envelope` or `kms_sign`, for `aws_kms`.
+    pub key_mode: Option<String>,
+    /// The KMS key, for `aws_kms`.
+    pub kms_key_id: Option<String>,
+    /// How long a signing key signs, in seconds.
+    pub rotation_period_seconds: u32,
+    /// For how long the edge may believe a copy, in seconds (design §2, promise 3).
+    pub max_staleness_seconds: u32,
+    /// Which devices may come with a certificate.
+    pub provisioning: Provisioning,
+    /// Whether a token got by certificate is bound to it.
+    pub bind_to_certificate: bool,
+    /// When it was created.
+    pub created_at: OffsetDateTime,
+    /// When it was last changed.
+    pub updated_at: OffsetDateTime,
+}
+
+/// A token lifetime that was lowered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EarlierTokenTtl {
+    /// The lifetime, in seconds.
+    pub seconds: u32,
+    /// When the last token with it has expired.
+    pub until: OffsetDateTime,
+}
+
+/// Which devices may come with a certificate, and what they are then (design §8).
+#[derive(Clone, Debug)]
+pub struct Provisioning {
+    /// `off`, `registered` or `auto`.
+    pub mode: String,
+    /// Which certificates `auto` lets in.
+    pub r#match: Option<serde_json::Value>,
+    /// The app that a provisioned device gets.
+    pub client_app_id: ClientAppId,
+    /// Its scopes.
+    pub scopes: Scopes,
+    /// How the device id is made from the subject.
+    pub device_id_template: String,
+    /// The tags that a provisioned device gets.
+    pub tags: BTreeMap<String, String>,
+    /// How many devices may be provisioned in an hour.
+    pub max_per_hour: u32,
+}
+
+/// Adds the pool of an environment that the same transaction has added.
+pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) -> Result<(), StoreError> {
+    let provisioning = &pool.provisioning;
+    sqlx::query!(
+        "insert into client_pool
+             (id, org_id, env_id, kind, token_ttl_seconds, claims_profile, audience, cors_origins, key_backend,
+              key_mode, kms_key_id, rotation_period_seconds, max_staleness_seconds, provisioning_mode,
+              provisioning_match, provisioning_client_app_id, provisioning_scopes, device_id_template,
+              provisioning_tags, provisioning_max_per_hour, bind_to_certificate, created_at, updated_at)
+         values ($1, $2, $3, 'device', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
+                 $21, $22)",
+        pool.id.0,
+        scope.org().as_str(),
+        scope.env().as_str(),
+        integer(pool.token_ttl_seconds),
+        profile_name(pool.claims_profile),
+        &pool.audience,
+        &pool.cors_origins,
+        pool.key_backend,
+        pool.key_mode.as_deref(),
+        pool.kms_key_id.as_deref(),
+        integer(pool.rotation_period_seconds),
+        integer(pool.max_staleness_seconds),
+        provisioning.mode,
+        provisioning.r#match,
+        provisioning.client_app_id.as_str(),
+        &Vec::from(provisioning.scopes.clone()),
+        provisioning.device_id_template,
+        Json(&provisioning.tags) as _,
+        integer(provisioning.max_per_hour),
+        pool.bind_to_certificate,
+        pool.created_at,
+        pool.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// The environment's pool.
+pub async fn find(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<ClientPool>, StoreError> {
+    select(tx, scope).await
+}
+
+/// The environment's pool, locked until the transaction ends.
+pub async fn find_for_update(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+) -> Result<Option<ClientPool>, StoreError> {
+    // A statement of its own, so that one list of columns serves both.
+    sqlx::query!(
+        "select id from client_pool where org_id = $1 and env_id = $2 and id = $3 for update",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    select(tx, scope).await
+}
+
+/// Writes the rules that may be changed.
+pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update client_pool
+            set token_ttl_seconds = $4, earlier_token_ttl_seconds = $5, earlier_token_ttl_until = $6,
+                claims_profile = $7, audience = $8, cors_origins = $9, max_staleness_seconds = $10, updated_at = $11
+          where org_id = $1 and env_id = $2 and id = $3",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        pool.id.0,
+        integer(pool.token_ttl_seconds),
+        pool.earlier_token_ttl.map(|earlier| integer(earlier.seconds)),
+        pool.earlier_token_ttl.map(|earlier| earlier.until),
+        profile_name(pool.claims_profile),
+        &pool.audience,
+        &pool.cors_origins,
+        integer(pool.max_staleness_seconds),
+        pool.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+async fn select(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<ClientPool>, StoreError> {
+    let row = sqlx::query!(
+        r#"select id, token_ttl_seconds, earlier_token_ttl_seconds, earlier_token_ttl_until, claims_profile, audience,
+                  cors_origins, key_backend, key_mode, kms_key_id, rotation_period_seconds, max_staleness_seconds,
+                  provisioning_mode, provisioning_match, provisioning_client_app_id, provisioning_scopes,
+                  device_id_template, provisioning_tags as "provisioning_tags: Json<BTreeMap<String, String>>",
+                  provisioning_max_per_hour, bind_to_certificate, created_at, updated_at
+             from client_pool
+            where org_id = $1 and env_id = $2 and id = $3"#,
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| {
+        let earlier = row.earlier_token_ttl_seconds.zip(row.earlier_token_ttl_until);
+        Ok(ClientPool {
+            id: PoolId(row.id),
+            token_ttl_seconds: row.token_ttl_seconds.unsigned_abs(),
+            earlier_token_ttl: earlier
+                .map(|(seconds, until)| EarlierTokenTtl { seconds: seconds.unsigned_abs(), until }),
+            claims_profile: read_profile(&row.claims_profile)?,
+            audience: row.audience,
+            cors_origins: row.cors_origins,
+            key_backend: row.key_backend,
+            key_mode: row.key_mode,
+            kms_key_id: row.kms_key_id,
+            rotation_period_seconds: row.rotation_period_seconds.unsigned_abs(),
+            max_staleness_seconds: row.max_staleness_seconds.unsigned_abs(),
+            provisioning: Provisioning {
+                mode: row.provisioning_mode,
+                r#match: row.provisioning_match,
+                client_app_id: id("provisioning_client_app_id", &row.provisioning_client_app_id)?,
+                scopes: Scopes::new(row.provisioning_scopes)
+                    .map_err(|error| corrupt("provisioning_scopes", error))?,
+                device_id_template: row.device_id_template,
+                tags: row.provisioning_tags.0,
+                max_per_hour: row.provisioning_max_per_hour.unsigned_abs(),
+            },
+            bind_to_certificate: row.bind_to_certificate,
+            created_at: row.created_at,
+            updated_at: row.updated_at,
+        })
+    })
+    .transpose()
+}
+
+/// The profile's name in the database, which is its name in the API.
+pub fn profile_name(profile: ClaimsProfile) -> &'static str {
+    match profile {
+        ClaimsProfile::Device => "device",
+        ClaimsProfile::Rfc9068 => "rfc9068",
+    }
+}
+
+pub(super) fn read_profile(name: &str) -> Result<ClaimsProfile, StoreError> {
+    match name {
+        "device" => Ok(ClaimsProfile::Device),
+        "rfc9068" => Ok(ClaimsProfile::Rfc9068),
+        _ => Err(corrupt("client_pool.claims_profile", "unknown")),
+    }
+}
+
+/// PostgreSQL has no unsigned integers; every number here is bounded far below the limit at the door.
+fn integer(number: u32) -> i32 {
+    i32::try_from(number).unwrap_or(i32::MAX)
+}

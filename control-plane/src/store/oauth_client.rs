@@ -1,0 +1,50 @@
+//! `oauth_client`: what activation changes of it, and of the device.
+
+use keypost_shared::secret::SecretHash;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use super::StoreError;
+use super::otp::UsedOtp;
+
+/// Gives the client of a used password a new secret; the old one stays good until `previous_expires_at`.
+///
+/// False, and nothing is changed, where the client or its device is disabled.
+pub async fn activate(
+    tx: &mut PgConnection,
+    used: &UsedOtp,
+    secret: &SecretHash,
+    now: OffsetDateTime,
+    previous_expires_at: OffsetDateTime,
+) -> Result<bool, StoreError> {
+    let device = sqlx::query!(
+        "update device
+            set status = 'active', last_activated_at = $4, updated_at = $4
+          where org_id = $1 and env_id = $2 and id = $3 and status <> 'disabled'",
+        used.org_id.as_str(),
+        used.env_id.as_str(),
+        used.device_id.as_str(),
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    if device.rows_affected() == 0 {
+        return Ok(false);
+    }
+    let client = sqlx::query!(
+        "update oauth_client
+            set previous_secret_hash = secret_hash,
+                previous_secret_expires_at = case when secret_hash is null then null else $5::timestamptz end,
+                secret_hash = $4, secret_created_at = $6, updated_at = $6
+          where org_id = $1 and env_id = $2 and client_id = $3 and status = 'enabled'",
+        used.org_id.as_str(),
+        used.env_id.as_str(),
+        used.client_id.as_str(),
+        secret.as_bytes().as_slice(),
+        previous_expires_at,
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(client.rows_affected() == 1)
+}

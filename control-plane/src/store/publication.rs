@@ -1,0 +1,485 @@
+//! `publication`: what KV must be told (design §5).
+//!
+//! Rows are always locked in the order of their keys, or skipped where another transaction has them, so that changes and
+//! publishers never wait for each other in a circle.
+
+use std::time::Duration;
+
+use keypost_shared::id::Kid;
+use keypost_shared::kv_key::KvKey;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::{StoreError, corrupt};
+use crate::clock::unix_millis;
+
+/// The channel on which processes tell each other that something has been marked.
+pub const CHANNEL: &str = "keypost_publication";
+
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i16)]
+pub enum Priority {
+    /// What takes something away, and the trust that everything else hangs on.
+    Revocation = 0,
+    /// What somebody changed.
+    Change = 1,
+    /// What is signed again so that it stays fresh.
+    Resign = 2,
+}
+
+/// A key that a change has marked: once this generation of it is published, so is the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The KV key.
+    pub key: KvKey,
+    /// The generation that the change made.
+    pub generation: i64,
+}
+
+/// A key that this publisher may write, for as long as its lease lasts.
+#[derive(Clone, Debug)]
+pub struct Leased {
+    /// The KV key.
+    pub key: KvKey,
+    /// The generation that will have been published.
+    pub generation: i64,
+    /// The version for the document.
+    pub version: u64,
+    /// How often in a row it has failed.
+    pub attempts: u32,
+}
+
+/// Which rows a publisher asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct LeaseRequest {
+    /// Names the lease.
+    pub lease_id: Uuid,
+    /// The priorities, from and to.
+    pub priorities: (Priority, Priority),
+    /// Only `v1/trust`: as long as there is no key that may sign the rest.
+    pub only_trust: bool,
+    /// The most rows.
+    pub limit: u16,
+    /// How long the lease lasts.
+    pub duration: Duration,
+    /// How long after a request that was given up its writes may still land.
+    pub late_write_window: Duration,
+}
+
+/// A document that has been written.
+#[derive(Clone, Debug)]
+pub struct Written {
+    /// The KV key.
+    pub key: KvKey,
+    /// The generation that was leased.
+    pub generation: i64,
+    /// The digest of the document's content; none where the key was deleted.
+    pub digest: Option<[u8; 32]>,
+    /// The key that signed it.
+    pub signed_by: Option<Kid>,
+    /// When it is to be signed again.
+    pub resign_at: Option<OffsetDateTime>,
+}
+
+/// A key that could not be written.
+#[derive(Clone, Debug)]
+pub struct Failed {
+    /// The KV key.
+    pub key: KvKey,
+    /// When to try again.
+    pub not_before: OffsetDateTime,
+    /// Why, for people.
+    pub error: String,
+}
+
+/// The backlog.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// How many keys wait.
+    pub pending: i64,
+    /// Since when the one waits that has waited longest.
+    pub oldest: Option<OffsetDateTime>,
+    /// When something was last written.
+    pub last_published_at: Option<OffsetDateTime>,
+    /// Why the key failed that was tried last among those that fail now.
+    pub last_error: Option<String>,
+}
+
+/// Marks keys as stale, in the transaction of the change that makes them so. They are written after it commits.
+///
+/// A transaction marks once, with all its keys: that keeps the order in which rows are locked.
+pub async fn mark(
+    tx: &mut PgConnection,
+    keys: &[KvKey],
+    priority: Priority,
+    now: OffsetDateTime,
+) -> Result<Vec<Mark>, StoreError> {
+    let pools: Vec<Option<Uuid>> = keys.iter().map(|key| key.pool().map(|pool| pool.0)).collect();
+    // A key that was waiting keeps the time of its oldest mark and its more urgent priority. One that keeps failing
+    // keeps its pause; one that only waits to be repeated does not, because now there is something new to say.
+    let rows = sqlx::query!(
+        "insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
+         select distinct on (wanted.key collate \"C\") wanted.key, wanted.pool_id, 1, 0, $3, $4
+           from unnest($1::text[], $2::uuid[]) as wanted (key, pool_id)
+          order by wanted.key collate \"C\"
+         on conflict (key) do update
+            set generation = p.generation + 1,
+                pool_id = excluded.pool_id,
+                priority = case when p.generation > p.published_generation
+                                then least(p.priority, excluded.priority) else excluded.priority end,
+                marked_at = case when p.generation > p.published_generation
+                                 then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
+                not_before = case when p.attempts > 0 then p.not_before end
+         returning key, generation",
+        &names(keys),
+        &pools as _,
+        priority as i16,
+        now,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    // Delivered when the transaction commits.
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(tx).await?;
+    rows.into_iter().map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation })).collect()
+}
+
+/// Whether all these marks have been published.
+pub async fn is_published(tx: &mut PgConnection, marks: &[Mark]) -> Result<bool, StoreError> {
+    let names: Vec<String> = marks.iter().map(|mark| mark.key.to_string()).collect();
+    let generations: Vec<i64> = marks.iter().map(|mark| mark.generation).collect();
+    let waiting = sqlx::query_scalar!(
+        r#"select exists (
+               select from unnest($1::text[], $2::bigint[]) as wanted (key, generation)
+                 join publication p on p.key = wanted.key
+                where p.published_generation < wanted.generation
+           ) as "waiting!""#,
+        &names,
+        &generations,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(!waiting)
+}
+
+/// Leases what is due, most urgent and oldest first, and gives each key its next version: from here on, whatever
+/// happens, no document of the key gets that version again.
+///
+/// A row is due when it is pending, nobody holds it, its pause is over, and it was not written within the last second
+/// (KV takes one write a second per key). Whoever let a lease run out may still have a request under way.
+pub async fn lease(
+    tx: &mut PgConnection,
+    request: &LeaseRequest,
+    now: OffsetDateTime,
+) -> Result<Vec<Leased>, StoreError> {
+    let LeaseRequest { lease_id, priorities, only_trust, limit, duration, late_write_window } = *request;
+    let rows = sqlx::query!(
+        "with due as (
+             select key from publication
+              where generation > published_generation
+                and priority between $3 and $4
+                and (not_before is null or not_before <= $1)
+                and (leased_until is null or leased_until <= $1)
+                and (published_at is null or published_at <= $1 - interval '1 second')
+                and (not $5 or key = 'v1/trust')
+              order by priority, marked_at
+              limit $6
+                for update skip locked
+         )
+         update publication p
+            set lease_id = $2,
+                leased_until = $7,
+                version = greatest(p.version + 1, $8),
+                uncertain_until = case when p.lease_id is null then p.uncertain_until
+                                       else greatest(p.uncertain_until, $9) end
+           from due
+          where p.key = due.key
+         returning p.key, p.generation, p.version, p.attempts",
+        now,
+        lease_id,
+        priorities.0 as i16,
+        priorities.1 as i16,
+        only_trust,
+        i64::from(limit),
+        now + duration,
+        unix_millis(now),
+        now + late_write_window,
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            Ok(Leased {
+                key: kv_key(&row.key)?,
+                generation: row.generation,
+                version: row.version.unsigned_abs(),
+                attempts: row.attempts.unsigned_abs(),
+            })
+        })
+        .collect()
+}
+
+/// Lets a lease on `keys` last longer, and says on which of them it still stands: another publisher may have taken some
+/// over.
+pub async fn renew(
+    tx: &mut PgConnection,
+    lease_id: Uuid,
+    keys: &[KvKey],
+    leased_until: OffsetDateTime,
+) -> Result<Vec<KvKey>, StoreError> {
+    let (mine, _) = lock_in_order(tx, lease_id, keys).await?;
+    sqlx::query!("update publication set leased_until = $2 where key = any($1)", &names(&mine), leased_until)
+        .execute(tx)
+        .await?;
+    Ok(mine)
+}
+
+/// Notes what has been written, and gives the rows back.
+///
+/// - A mark is cleared only if its generation has not moved since the lease.
+/// - Where an earlier request may still land after this one, the key is marked once more for the time when it no longer
+///   can, so that the older document does not last.
+/// - Where the lease was lost, another publisher has written the key too, and nobody knows who was last: the key is
+///   marked again.
+///
+/// Answers with the keys on which the lease stood.
+pub async fn complete(
+    tx: &mut PgConnection,
+    lease_id: Uuid,
+    written: &[Written],
+    leased_at: OffsetDateTime,
+    now: OffsetDateTime,
+) -> Result<Vec<KvKey>, StoreError> {
+    let keys: Vec<KvKey> = written.iter().map(|row| row.key.clone()).collect();
+    let (mine, lost) = lock_in_order(tx, lease_id, &keys).await?;
+    let generations: Vec<i64> = written.iter().map(|row| row.generation).collect();
+    let digests: Vec<Option<Vec<u8>>> =
+        written.iter().map(|row| row.digest.map(|digest| digest.to_vec())).collect();
+    let signers: Vec<Option<String>> =
+        written.iter().map(|row| row.signed_by.clone().map(String::from)).collect();
+    let resign: Vec<Option<OffsetDateTime>> = written.iter().map(|row| row.resign_at).collect();
+    sqlx::query!(
+        "update publication p
+            set published_generation = w.generation,
+                generation = case when p.uncertain_until > $7 and p.generation = w.generation
+                                  then p.generation + 1 else p.generation end,
+                priority = case when p.generation = w.generation then 2 else p.priority end,
+                marked_at = case when p.generation = w.generation then $8 else p.marked_at end,
+                not_before = case when p.uncertain_until > $7 and p.generation = w.generation
+                                  then p.uncertain_until end,
+                uncertain_until = case when p.uncertain_until > $7 then p.uncertain_until end,
+                digest = w.digest, publisher_kid = w.publisher_kid, resign_at = w.resign_at, published_at = $8,
+                attempts = 0, last_error = null, lease_id = null, leased_until = null
+           from unnest($2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::timestamptz[])
+                as w (key, generation, digest, publisher_kid, resign_at)
+          where p.key = w.key and p.lease_id = $1",
+        lease_id,
+        &names(&keys),
+        &generations,
+        &digests as _,
+        &signers as _,
+        &resign as _,
+        leased_at,
+        now,
+    )
+    .execute(&mut *tx)
+    .await?;
+    mark_lost(tx, &lost, None, now).await?;
+    Ok(mine)
+}
+
+/// Notes what could not be written, and gives the rows back. Where the outcome is unknown, the write may still land until
+/// `may_land_until`.
+pub async fn fail(
+    tx: &mut PgConnection,
+    lease_id: Uuid,
+    failed: &[Failed],
+    may_land_until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let keys: Vec<KvKey> = failed.iter().map(|row| row.key.clone()).collect();
+    let (_, lost) = lock_in_order(tx, lease_id, &keys).await?;
+    let not_before: Vec<OffsetDateTime> = failed.iter().map(|row| row.not_before).collect();
+    let errors: Vec<String> = failed.iter().map(|row| row.error.clone()).collect();
+    sqlx::query!(
+        "update publication p
+            set attempts = least(p.attempts + 1, 1000000), not_before = f.not_before, last_error = f.error,
+                uncertain_until = greatest(p.uncertain_until, $5), lease_id = null, leased_until = null
+           from unnest($2::text[], $3::timestamptz[], $4::text[]) as f (key, not_before, error)
+          where p.key = f.key and p.lease_id = $1",
+        lease_id,
+        &names(&keys),
+        &not_before,
+        &errors,
+        may_land_until,
+    )
+    .execute(&mut *tx)
+    .await?;
+    // What certainly was not written does no harm without a lease.
+    if may_land_until.is_some() {
+        mark_lost(tx, &lost, may_land_until, now).await?;
+    }
+    Ok(())
+}
+
+/// Gives rows back untried.
+pub async fn release(tx: &mut PgConnection, lease_id: Uuid, keys: &[KvKey]) -> Result<(), StoreError> {
+    let (mine, _) = lock_in_order(tx, lease_id, keys).await?;
+    sqlx::query!(
+        "update publication set lease_id = null, leased_until = null where key = any($1)",
+        &names(&mine),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Marks what is due to be signed again, at most `limit` keys. Says how many.
+pub async fn sweep_due(tx: &mut PgConnection, limit: u16, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select key from publication
+              where resign_at <= $1 and generation = published_generation
+              order by resign_at
+              limit $2
+                for update skip locked
+         )
+         update publication p
+            set generation = p.generation + 1, priority = 2, marked_at = $1, not_before = null
+           from due
+          where p.key = due.key",
+        now,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Marks documents that another publisher key than `signer` has signed, at most `limit` keys. Says how many.
+///
+/// `v1/trust` is not among them: the root signs it.
+pub async fn sweep_signed_by_others(
+    tx: &mut PgConnection,
+    signer: &Kid,
+    limit: u16,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select p.key
+               from publisher_key k
+               join publication p on p.publisher_kid = k.kid
+              where k.kid <> $1 and p.generation = p.published_generation
+              limit $2
+                for update of p skip locked
+         )
+         update publication p
+            set generation = p.generation + 1, priority = 2, marked_at = $3, not_before = null
+           from due
+          where p.key = due.key",
+        signer.as_str(),
+        i64::from(limit),
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// When the next waiting row is due; none where nothing waits.
+pub async fn next_due(
+    tx: &mut PgConnection,
+    priorities: (Priority, Priority),
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let due = sqlx::query_scalar!(
+        "select min(greatest(not_before, leased_until, published_at + interval '1 second', marked_at))
+           from (select * from publication
+                  where generation > published_generation and priority between $1 and $2
+                  order by priority, marked_at
+                  limit 1000) as waiting",
+        priorities.0 as i16,
+        priorities.1 as i16,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(due)
+}
+
+/// What waits, and how it goes.
+pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) as "pending!", min(marked_at) as oldest,
+                  (select max(published_at) from publication) as last_published_at,
+                  (select last_error from publication
+                    where generation > published_generation and last_error is not null
+                    order by not_before desc nulls last
+                    limit 1) as last_error
+             from publication
+            where generation > published_generation"#,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(Backlog {
+        pending: row.pending,
+        oldest: row.oldest,
+        last_published_at: row.last_published_at,
+        last_error: row.last_error,
+    })
+}
+
+/// Marks keys again that were written without a lease on them, or may yet be until `may_land_until`.
+async fn mark_lost(
+    tx: &mut PgConnection,
+    lost: &[KvKey],
+    may_land_until: Option<OffsetDateTime>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if lost.is_empty() {
+        return Ok(());
+    }
+    sqlx::query!(
+        "update publication p
+            set priority = case when p.generation > p.published_generation then p.priority else 1 end,
+                marked_at = case when p.generation > p.published_generation then p.marked_at else $2 end,
+                generation = p.generation + 1,
+                uncertain_until = greatest(p.uncertain_until, $3)
+          where p.key = any($1)",
+        &names(lost),
+        now,
+        may_land_until,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// Locks rows in the order of their keys, and tells those on which the lease stands from those on which it was lost.
+async fn lock_in_order(
+    tx: &mut PgConnection,
+    lease_id: Uuid,
+    keys: &[KvKey],
+) -> Result<(Vec<KvKey>, Vec<KvKey>), StoreError> {
+    let rows = sqlx::query!(
+        r#"select key, coalesce(lease_id = $2, false) as "mine!"
+             from publication where key = any($1) order by key for update"#,
+        &names(keys),
+        lease_id,
+    )
+    .fetch_all(tx)
+    .await?;
+    let (mut mine, mut lost) = (Vec::new(), Vec::new());
+    for row in rows {
+        if row.mine { &mut mine } else { &mut lost }.push(kv_key(&row.key)?);
+    }
+    Ok((mine, lost))
+}
+
+fn names(keys: &[KvKey]) -> Vec<String> {
+    keys.iter().map(KvKey::to_string).collect()
+}
+
+fn kv_key(text: &str) -> Result<KvKey, StoreError> {
+    text.parse().map_err(|error| corrupt("publication.key", error))
+}

@@ -1,0 +1,237 @@
+//! What the documents are made from, read at one instant (design §5: "from the *current* rows").
+//!
+//! The publisher acts for nobody: it reads by KV key, which names the pool.
+
+use std::collections::BTreeMap;
+
+use keypost_shared::document::{ClaimsProfile, ClientStatus, PoolKind};
+use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId};
+use keypost_shared::jwk::EcPublicJwk;
+use serde_json::value::RawValue;
+use sqlx::PgConnection;
+use sqlx::types::Json;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+use super::client_pool::read_profile;
+use super::{StoreError, corrupt, hash, id};
+
+/// What `v1/trust` is made from.
+#[derive(Debug)]
+pub struct TrustRows {
+    /// All publisher keys.
+    pub publisher_keys: Vec<EcPublicJwk>,
+    /// The longest window of all pools, in seconds.
+    pub longest_window_seconds: Option<u32>,
+}
+
+/// What a pool's document is made from.
+pub struct PoolRows {
+    /// The pool.
+    pub id: PoolId,
+    /// Who is in it.
+    pub kind: PoolKind,
+    /// How long tokens live, in seconds.
+    pub token_ttl_seconds: u32,
+    /// A longer lifetime that tokens still valid may have, and until when.
+    pub earlier_token_ttl: Option<(u32, OffsetDateTime)>,
+    /// Which claims tokens carry.
+    pub claims_profile: ClaimsProfile,
+    /// The tokens' `aud`.
+    pub audience: Vec<String>,
+    /// The origins that browsers may POST from.
+    pub cors_origins: Vec<String>,
+    /// For how long the edge may believe the document, in seconds.
+    pub max_staleness_seconds: u32,
+    /// The keys that verifiers may meet, oldest first.
+    pub keys: Vec<KeyRow>,
+}
+
+/// A signing key.
+pub struct KeyRow {
+    /// The public half's thumbprint.
+    pub kid: Kid,
+    /// The public half.
+    pub public: EcPublicJwk,
+    /// The private half of the one that signs, encrypted under the master key.
+    pub active_private_sealed: Option<Vec<u8>>,
+}
+
+/// What a client's document is made from.
+pub struct ClientRows {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// The client.
+    pub client_id: ClientId,
+    /// Whether it, and the device if it has one, may have tokens.
+    pub status: ClientStatus,
+    /// Its scopes.
+    pub scopes: Vec<String>,
+    /// The hash of its secret.
+    pub secret_hash: Option<[u8; 32]>,
+    /// The hash of the secret before, and until when that one counts.
+    pub previous_secret: Option<([u8; 32], OffsetDateTime)>,
+    /// The device that it is on, if it is on one.
+    pub device: Option<DeviceRows>,
+}
+
+/// The device of a client, with what it has from its environment.
+pub struct DeviceRows {
+    /// The device.
+    pub id: DeviceId,
+    /// The app.
+    pub client_app_id: ClientAppId,
+    /// A JSON object.
+    pub metadata: Box<RawValue>,
+    /// Its own tags.
+    pub tags: BTreeMap<String, String>,
+    /// The environment's.
+    pub tag_defaults: BTreeMap<String, String>,
+    /// Its own first server, or else the environment's.
+    pub primary_server_url: Option<String>,
+    /// Its own servers.
+    pub server_urls: Vec<String>,
+    /// The environment's.
+    pub default_server_urls: Vec<String>,
+}
+
+/// Makes all reads of the transaction see one instant. The transaction must not have read anything yet.
+pub async fn freeze(tx: &mut PgConnection) -> Result<(), StoreError> {
+    sqlx::query!("set transaction isolation level repeatable read, read only").execute(tx).await?;
+    Ok(())
+}
+
+/// The longest window of all pools, in seconds.
+pub async fn longest_window(tx: &mut PgConnection) -> Result<Option<u32>, StoreError> {
+    let longest = sqlx::query_scalar!("select max(max_staleness_seconds) from client_pool").fetch_one(tx).await?;
+    Ok(longest.map(|seconds| seconds.unsigned_abs()))
+}
+
+/// The rows of `v1/trust`.
+pub async fn trust(tx: &mut PgConnection) -> Result<TrustRows, StoreError> {
+    let keys = sqlx::query_scalar!(
+        r#"select public_jwk as "public_jwk: Json<EcPublicJwk>" from publisher_key order by created_at, kid"#
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    Ok(TrustRows {
+        publisher_keys: keys.into_iter().map(|key| key.0).collect(),
+        longest_window_seconds: longest_window(tx).await?,
+    })
+}
+
+/// The rows of these pools, as far as they exist.
+pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRows>, StoreError> {
+    let ids: Vec<Uuid> = pools.iter().map(|pool| pool.0).collect();
+    let mut keys: BTreeMap<PoolId, Vec<KeyRow>> = BTreeMap::new();
+    let key_rows = sqlx::query!(
+        r#"select pool_id, kid, public_jwk as "public_jwk: Json<EcPublicJwk>",
+                  case when state = 'active' then private_sealed end as active_private_sealed
+             from signing_key
+            where pool_id = any($1) and state in ('next', 'active', 'retiring')
+            order by created_at, kid"#,
+        &ids,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for row in key_rows {
+        keys.entry(PoolId(row.pool_id)).or_default().push(KeyRow {
+            kid: id("signing_key.kid", &row.kid)?,
+            public: row.public_jwk.0,
+            active_private_sealed: row.active_private_sealed,
+        });
+    }
+    let rows = sqlx::query!(
+        "select id, kind, token_ttl_seconds, earlier_token_ttl_seconds, earlier_token_ttl_until, claims_profile,
+                audience, cors_origins, max_staleness_seconds
+           from client_pool
+          where id = any($1)",
+        &ids,
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let id = PoolId(row.id);
+            let earlier = row.earlier_token_ttl_seconds.zip(row.earlier_token_ttl_until);
+            Ok(PoolRows {
+                id,
+                kind: if row.kind == "sso" { PoolKind::Sso } else { PoolKind::Device },
+                token_ttl_seconds: row.token_ttl_seconds.unsigned_abs(),
+                earlier_token_ttl: earlier.map(|(seconds, until)| (seconds.unsigned_abs(), until)),
+                claims_profile: read_profile(&row.claims_profile)?,
+                audience: row.audience,
+                cors_origins: row.cors_origins,
+                max_staleness_seconds: row.max_staleness_seconds.unsigned_abs(),
+                keys: keys.remove(&id).unwrap_or_default(),
+            })
+        })
+        .collect()
+}
+
+/// The rows of these clients, as far as they exist.
+pub async fn clients(
+    tx: &mut PgConnection,
+    clients: &[(PoolId, ClientId)],
+) -> Result<Vec<ClientRows>, StoreError> {
+    let pools: Vec<Uuid> = clients.iter().map(|(pool, _)| pool.0).collect();
+    let ids: Vec<String> = clients.iter().map(|(_, client)| client.as_str().to_owned()).collect();
+    let rows = sqlx::query!(
+        r#"select c.pool_id, c.client_id, c.scopes, c.secret_hash, c.previous_secret_hash,
+                  c.previous_secret_expires_at,
+                  (c.status = 'enabled' and d.status is distinct from 'disabled') as "enabled!",
+                  d.id as "device_id?", a.client_app_id as "client_app_id?",
+                  d.metadata as "metadata?: Json<Box<RawValue>>",
+                  d.tags as "tags?: Json<BTreeMap<String, String>>",
+                  e.tag_defaults as "tag_defaults?: Json<BTreeMap<String, String>>",
+                  coalesce(d.primary_server_url, e.primary_server_url) as primary_server_url,
+                  d.server_urls as "server_urls?", e.server_urls as "default_server_urls?"
+             from unnest($1::uuid[], $2::text[]) as wanted (pool_id, client_id)
+             join oauth_client c on c.client_id = wanted.client_id and c.pool_id = wanted.pool_id
+             left join device_app a
+               on a.org_id = c.org_id and a.env_id = c.env_id and a.id = c.device_app_id
+             left join device d on d.org_id = a.org_id and d.env_id = a.env_id and d.id = a.device_id
+             left join environment e on e.org_id = d.org_id and e.id = d.env_id"#,
+        &pools,
+        &ids,
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let device = match (row.device_id, row.client_app_id, row.metadata, row.tags, row.tag_defaults) {
+                (Some(device), Some(app), Some(metadata), Some(tags), Some(tag_defaults)) => {
+                    Some(DeviceRows {
+                        id: id("device.id", &device)?,
+                        client_app_id: id("device_app.client_app_id", &app)?,
+                        metadata: metadata.0,
+                        tags: tags.0,
+                        tag_defaults: tag_defaults.0,
+                        primary_server_url: row.primary_server_url,
+                        server_urls: row.server_urls.unwrap_or_default(),
+                        default_server_urls: row.default_server_urls.unwrap_or_default(),
+                    })
+                }
+                (None, None, None, None, None) => None,
+                _ => return Err(corrupt("oauth_client.device_app_id", "half a device")),
+            };
+            let previous = row.previous_secret_hash.zip(row.previous_secret_expires_at);
+            Ok(ClientRows {
+                pool_id: PoolId(row.pool_id),
+                client_id: id("oauth_client.client_id", &row.client_id)?,
+                status: if row.enabled { ClientStatus::Enabled } else { ClientStatus::Disabled },
+                scopes: row.scopes,
+                secret_hash: row
+                    .secret_hash
+                    .map(|bytes| hash("oauth_client.secret_hash", bytes))
+                    .transpose()?,
+                previous_secret: previous
+                    .map(|(bytes, until)| {
+                        Ok::<_, StoreError>((hash("oauth_client.previous_secret_hash", bytes)?, until))
+                    })
+                    .transpose()?,
+                device,
+            })
+        })
+        .collect()
+}
