@@ -15,7 +15,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use client::{ClientDocument, ClientStatus, ClientSubject, DeviceClaims, StoredSecret};
-pub use pool::{ClaimsProfile, PoolDocument, PoolKind, SealedSigningKey};
+pub use pool::{ClaimsProfile, MAX_TOKEN_TTL, PoolDocument, PoolKind, SealedSigningKey};
 pub use trust::TrustDocument;
 
 use crate::crypto::{Crypto, CryptoError};

@@ -31,6 +31,10 @@ pub struct PoolDocument {
     pub cors_origins: Vec<String>,
 }
 
+/// The longest that a token may live, in seconds. A pool document that says more does not count: a stolen publisher key
+/// must not make anything that outlives `v1/trust` by more than this.
+pub const MAX_TOKEN_TTL: u64 = 86_400;
+
 /// Who is in a pool.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]

@@ -5,7 +5,7 @@ use std::rc::Rc;
 
 use lru::LruCache;
 
-use super::held::{KV_CACHE_SECONDS, supersedes};
+use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
 use super::{Context, Edge};
@@ -104,13 +104,21 @@ impl<P: Platform> Edge<P> {
         };
         let id = (loaded.pool.id, client_id);
         if let Some((client, read_at)) = self.clients.get(&id) {
-            let age = context.now.since(read_at);
-            let usable = age < loaded.pool.refresh_after() && loaded.trust.lists(&client.record.signed_by);
+            let fresh = is_fresh(read_at, context.now, loaded.pool.refresh_after());
+            let usable = fresh && loaded.trust.lists(&client.record.signed_by);
             if usable && client.accepts(&presented, context.now) {
                 return Ok(client);
             }
         }
-        let Some(client) = self.read_client(context, loaded, &id).await? else {
+        let read = match self.read_client(context, loaded, &id).await {
+            Ok(read) => read,
+            // Not read again, so not younger: the held copy is enough to accept until the pool's own copy must go.
+            Err(error) => {
+                let held = self.held_client(loaded, &id);
+                return held.filter(|client| client.accepts(&presented, context.now)).ok_or(error);
+            }
+        };
+        let Some(client) = read else {
             self.log_refusal(context, &id, "there is no record of it that counts");
             return Err(credentials.refusal());
         };
@@ -126,6 +134,12 @@ impl<P: Platform> Edge<P> {
         context.log(LogLevel::Info, "client_refused", &format!("client {client} of pool {pool}: {reason}"));
     }
 
+    /// The held record, unless its signer is no longer trusted.
+    fn held_client(&self, loaded: &Loaded<P>, id: &(PoolId, ClientId)) -> Option<Rc<Client>> {
+        let (client, _) = self.clients.get(id)?;
+        loaded.trust.lists(&client.record.signed_by).then_some(client)
+    }
+
     /// Reads a client's record. A record that does not verify counts as absent, and so does one whose held copy has had
     /// its time: a record carries no `next_update`, so that whoever can spoil it in KV must not keep a copy of it alive.
     async fn read_client(
@@ -135,16 +149,11 @@ impl<P: Platform> Edge<P> {
         id: &(PoolId, ClientId),
     ) -> Result<Option<Rc<Client>>, OAuthError> {
         let key = KvKey::Client(id.0, id.1.clone());
-        let held = self.clients.get(id).filter(|(client, _)| loaded.trust.lists(&client.record.signed_by));
         let text = match context.platform.kv_get(&key.to_string(), KV_CACHE_SECONDS).await {
             Ok(text) => text,
             Err(error) => {
                 context.log(LogLevel::Warn, "kv_unreadable", &format!("{key}: {error}"));
-                // Not read again, so not younger: the held copy counts until the pool's own copy must go.
-                return match held {
-                    Some((client, _)) => Ok(Some(client)),
-                    None => Err(OAuthError::TemporarilyUnavailable),
-                };
+                return Err(OAuthError::TemporarilyUnavailable);
             }
         };
         let Some(text) = text else {
@@ -161,8 +170,8 @@ impl<P: Platform> Edge<P> {
                     return Ok(None);
                 }
             };
-        let client = match held {
-            Some((newer, _)) if !supersedes(&record, Some(&newer.record.stamp)) => {
+        let client = match self.held_client(loaded, id) {
+            Some(newer) if !supersedes(&record.stamp, Some(&newer.record.stamp)) => {
                 context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
                 newer
             }

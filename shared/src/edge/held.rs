@@ -3,7 +3,7 @@
 //! Two rules (design §4): a version lower than the one held is ignored, and what fails to verify never displaces a
 //! verified copy of a document that expires.
 
-use crate::document::{Stamp, Verified};
+use crate::document::Stamp;
 use crate::time::UnixTime;
 
 /// The longest that a held copy is used before KV is asked again, in seconds.
@@ -24,7 +24,15 @@ pub(super) fn is_current(stamp: &Stamp, now: UnixTime, grace: u64) -> bool {
     stamp.next_update.is_some_and(|end| now < end + grace)
 }
 
-/// Whether `new` may take the place of a held document of version `held`.
-pub(super) fn supersedes<T>(new: &Verified<T>, held: Option<&Stamp>) -> bool {
-    held.is_none_or(|held| new.stamp.version >= held.version)
+/// Whether a copy that was read at `read_at` may be used without asking KV again. One from the future, of a clock that
+/// has gone back since, may not.
+pub(super) fn is_fresh(read_at: UnixTime, now: UnixTime, max_age: u64) -> bool {
+    read_at <= now && now.since(read_at) < max_age
+}
+
+/// Whether a document may take the place of the one that is held, if any.
+///
+/// To be asked in the moment of taking the place: while a request waits, others go on and learn newer things.
+pub(super) fn supersedes(new: &Stamp, held: Option<&Stamp>) -> bool {
+    held.is_none_or(|held| new.version >= held.version)
 }

@@ -42,6 +42,9 @@ impl<P: Platform> Edge<P> {
     }
 }
 
+/// The most bytes of detail that a line of the log has.
+const MAX_LOG_DETAIL: usize = 1_000;
+
 /// One request's surroundings.
 struct Context<'a, P> {
     platform: &'a P,
@@ -51,6 +54,8 @@ struct Context<'a, P> {
 
 impl<P: Platform> Context<'_, P> {
     fn log(&self, level: LogLevel, event: &str, detail: &str) {
+        // It may quote what somebody wrote into KV: up to 25 MiB.
+        let detail = detail.get(..detail.floor_char_boundary(MAX_LOG_DETAIL)).unwrap_or_default();
         self.platform.log(LogLine { level, request_id: &self.request_id, event, detail });
     }
 }

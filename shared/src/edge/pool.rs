@@ -5,12 +5,12 @@ use std::rc::Rc;
 
 use lru::LruCache;
 
-use super::held::{KV_CACHE_SECONDS, is_current, refresh_after, supersedes};
+use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
 use crate::crypto::Crypto;
-use crate::document::{DocumentError, PoolDocument, SealedSigningKey, Stamp, Verified};
+use crate::document::{DocumentError, MAX_TOKEN_TTL, PoolDocument, SealedSigningKey, Stamp, Verified};
 use crate::id::{Kid, PoolId};
 use crate::jwe::SplitJwe;
 use crate::kv_key::KvKey;
@@ -85,7 +85,7 @@ impl<P: Platform> Edge<P> {
         let held = self.pools.held.borrow_mut().get(&id).map(|held| (held.pool.clone(), held.read_at));
         let held = match held {
             Some((pool, read_at)) => {
-                let fresh = context.now.since(read_at) < pool.refresh_after();
+                let fresh = is_fresh(read_at, context.now, pool.refresh_after());
                 let current = is_current(&pool.stamp, context.now, 0) && trust.lists(&pool.signed_by);
                 if fresh && current && trust.is_current(context.now, 0) {
                     return Ok(Loaded { pool, trust });
@@ -95,10 +95,18 @@ impl<P: Platform> Edge<P> {
             None => None,
         };
         let read = self.read_pool(context, id, &mut trust, held.as_ref()).await;
+        // What counts is what the isolate knows by now, not what it knew when this request began to read.
+        trust = self.trust.newest().unwrap_or(trust);
+        // A publisher key that has left v1/trust has signed nothing that counts.
+        let held = self.pools.peek(id).map(|(pool, _)| pool).filter(|pool| trust.lists(&pool.signed_by));
         let pool = match (read, held) {
-            (Read::Pool(pool), _) => pool,
-            // A publisher key that has left v1/trust has signed nothing that counts.
-            (_, Some(held)) if trust.lists(&held.signed_by) => held,
+            (Read::Pool(read), held)
+                if trust.lists(&read.signed_by)
+                    && supersedes(&read.stamp, held.as_ref().map(|held| &held.stamp)) =>
+            {
+                read
+            }
+            (_, Some(held)) => held,
             (Read::Missing, None) => return Err(OAuthError::UnknownPool),
             (_, _) => return Err(OAuthError::TemporarilyUnavailable),
         };
@@ -149,7 +157,15 @@ impl<P: Platform> Edge<P> {
                 return Read::Nothing;
             }
         };
-        if !supersedes(&verified, held.map(|held| &held.stamp)) {
+        let PoolDocument { token_ttl, longest_token_ttl, .. } = verified.document;
+        if token_ttl > longest_token_ttl || longest_token_ttl > MAX_TOKEN_TTL {
+            let detail =
+                format!("{key}: a token lifetime of {token_ttl} s, {longest_token_ttl} s at the longest");
+            context.log(LogLevel::Error, "document_refused", &detail);
+            return Read::Nothing;
+        }
+        let held = held.filter(|held| trust.lists(&held.signed_by));
+        if !supersedes(&verified.stamp, held.map(|held| &held.stamp)) {
             context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
             return Read::Nothing;
         }
@@ -177,6 +193,11 @@ impl<P: Platform> Edge<P> {
                 let same =
                     held.and_then(|held| held.signer.as_ref()).filter(|signer| signer.kid == sealed.kid);
                 let key = match same {
+                    _ if document.jwks.keys.iter().all(|key| key.kid != sealed.kid) => {
+                        let detail = format!("v1/pool/{id}, key {}: it is not in the key set", sealed.kid);
+                        context.log(LogLevel::Error, "signing_key_refused", &detail);
+                        None
+                    }
                     Some(signer) => Some(signer.key.clone()),
                     None => self.open(context, id, sealed).await.map(Rc::new),
                 };
@@ -233,10 +254,9 @@ impl<P: Platform> Edge<P> {
         text: &str,
     ) -> Result<Verified<T>, DocumentError> {
         match trust.verify(context.platform, key, text).await {
-            Err(DocumentError::UntrustedKey(kid)) => {
-                match self.trust.load_younger_than(context, &self.config, 1).await {
-                    Some(newer) if newer.lists(&kid) => *trust = newer,
-                    _ => return Err(DocumentError::UntrustedKey(kid)),
+            Err(DocumentError::UntrustedKey(_)) => {
+                if let Some(newer) = self.trust.load_younger_than(context, &self.config, 1).await {
+                    *trust = newer;
                 }
                 trust.verify(context.platform, key, text).await
             }

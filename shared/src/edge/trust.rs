@@ -4,7 +4,7 @@ use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
-use super::held::{KV_CACHE_SECONDS, is_current, refresh_after, supersedes};
+use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::{Context, EdgeConfig};
 use crate::crypto::{Crypto, CryptoError};
@@ -86,16 +86,25 @@ impl<P: Platform> TrustStore<P> {
     ) -> Option<Rc<Trust<P>>> {
         let held = self.held.borrow().as_ref().map(|held| (held.trust.clone(), held.read_at));
         if let Some((trust, read_at)) = &held {
-            let age = context.now.since(*read_at);
-            let fresh = age < refresh_after(&trust.stamp).min(max_age);
+            let fresh = is_fresh(*read_at, context.now, refresh_after(&trust.stamp).min(max_age));
             if fresh && trust.is_current(context.now, 0) {
                 return Some(trust.clone());
             }
         }
         let held = held.map(|(trust, _)| trust);
-        let trust = self.read(context, config, held.as_deref()).await.map(Rc::new).or(held)?;
+        let read = self.read(context, config, held.as_deref()).await.map(Rc::new);
+        let trust = match (read, self.newest()) {
+            (Some(read), Some(held)) if !supersedes(&read.stamp, Some(&held.stamp)) => held,
+            (Some(read), _) => read,
+            (None, held) => held?,
+        };
         *self.held.borrow_mut() = Some(Held { trust: trust.clone(), read_at: context.now });
         Some(trust)
+    }
+
+    /// What the isolate holds now, however old: after a wait, another request may have brought a newer one.
+    pub(super) fn newest(&self) -> Option<Rc<Trust<P>>> {
+        self.held.borrow().as_ref().map(|held| held.trust.clone())
     }
 
     /// Reads `v1/trust`. None where nothing came that may take the place of `held`; the log says why.
@@ -125,7 +134,7 @@ impl<P: Platform> TrustStore<P> {
                 );
                 None
             }
-            Ok(verified) if !supersedes(&verified, held.map(|held| &held.stamp)) => {
+            Ok(verified) if !supersedes(&verified.stamp, held.map(|held| &held.stamp)) => {
                 context.log(LogLevel::Info, "document_older", "v1/trust is older than the copy held");
                 None
             }

@@ -1,6 +1,9 @@
 //! What somebody can do who writes to KV, and what happens when nobody writes any more.
 
+use base64ct::{Base64UrlUnpadded, Encoding};
+
 use super::world::*;
+use crate::document::{ClientDocument, ClientStatus, MAX_TOKEN_TTL, PoolDocument, Stamp};
 use crate::edge::*;
 use crate::kv_key::KvKey;
 
@@ -264,4 +267,91 @@ fn no_log_line_holds_a_secret_or_a_token() {
         assert!(!log.contains(secret));
     }
     assert!(log.contains("client_refused"));
+}
+
+#[test]
+fn a_removed_publisher_key_leaves_no_version_behind() {
+    let mut world = World::new();
+    // Whoever has stolen a publisher key can sign the highest of versions.
+    let key = world.pool_key();
+    let stamp = Stamp { version: u64::MAX, ..world.stamp(Some(WINDOW)) };
+    world.put(&key, world.publisher.sign_document(&key, stamp, &world.pool_document()).unwrap());
+    assert_eq!(outcome(&world.token()), "200");
+    world.publisher = super::world::key(5);
+    world.put_trust(&[&world.publisher], WINDOW * 8);
+    world.put_pool(&world.pool_document(), WINDOW);
+    world.put_client(&world.client_document());
+    world.advance(31);
+    assert_eq!(outcome(&world.token()), "200");
+}
+
+#[test]
+fn no_pool_document_makes_tokens_or_its_own_trust_outlive_a_day() {
+    // Else a stolen publisher key would be good for longer than the trust documents that name it.
+    let good = World::new().pool_document();
+    let longest = MAX_TOKEN_TTL;
+    for (token_ttl, longest_token_ttl, expected) in [
+        (longest, longest, "200"),
+        (longest + 1, longest + 1, UNAVAILABLE),
+        (3600, u64::MAX, UNAVAILABLE),
+        (3601, 3600, UNAVAILABLE),
+    ] {
+        let mut world = World::new();
+        world.put_pool(&PoolDocument { token_ttl, longest_token_ttl, ..good.clone() }, WINDOW);
+        world.restart();
+        assert_eq!(outcome(&world.token()), expected, "{token_ttl} of {longest_token_ttl}");
+    }
+}
+
+#[test]
+fn a_key_that_is_not_in_its_key_set_does_not_sign() {
+    let world = World::new();
+    let mut pool = world.pool_document();
+    pool.jwks.keys = vec![crate::jwk::Jwk::es256(key(9).public().clone())];
+    world.put_pool(&pool, WINDOW);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    assert!(world.logged("signing_key_refused"));
+}
+
+#[test]
+fn while_kv_is_unreadable_nobody_is_refused_for_good() {
+    let world = World::new();
+    assert_eq!(outcome(&world.token()), "200");
+    world.platform.kv_fails.set(true);
+    assert_eq!(outcome(&world.token()), "200");
+    // A device that has just been activated again must not be told that its secret is wrong, and no answer may tell
+    // a client that exists from one that does not.
+    assert_eq!(outcome(&world.token_with("new")), UNAVAILABLE);
+    let nobody = world.post("grant_type=client_credentials&client_id=nobody&client_secret=new");
+    assert_eq!(outcome(&nobody), UNAVAILABLE);
+}
+
+#[test]
+fn a_clock_that_goes_back_does_not_keep_a_copy_young() {
+    let gone_back = || {
+        let world = World::new();
+        world.advance(3_000);
+        assert_eq!(outcome(&world.token()), "200");
+        world.platform.now.set(START);
+        world
+    };
+    let world = gone_back();
+    world.put_client(&ClientDocument { status: ClientStatus::Disabled, ..world.client_document() });
+    assert_eq!(outcome(&world.token()), REFUSED);
+    let world = gone_back();
+    world.put_pool(&PoolDocument { token_ttl: 60, ..world.pool_document() }, WINDOW);
+    assert_eq!(json(&world.token())["expires_in"], 60);
+    let world = gone_back();
+    world.put_trust(&[&key(5)], WINDOW * 8);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+}
+
+#[test]
+fn what_stands_in_kv_cannot_flood_the_log() {
+    let world = World::new();
+    let header = format!(r#"{{"alg":"{}é","typ":"t","kid":"k"}}"#, "x".repeat(100_000));
+    world.put(&world.client_key(), format!("{}.e30.AA", Base64UrlUnpadded::encode_string(header.as_bytes())));
+    assert_eq!(outcome(&world.token()), REFUSED);
+    assert!(world.logged("document_refused"));
+    assert!(world.platform.log.borrow().iter().all(|line| line.len() < 2_000));
 }

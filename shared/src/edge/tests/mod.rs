@@ -2,5 +2,6 @@
 //! number.
 
 mod documents;
+mod interleaving;
 mod requests;
 mod world;

@@ -2,6 +2,9 @@
 
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
+use std::future::poll_fn;
+use std::pin::pin;
+use std::task::{Poll, Waker};
 
 use pollster::block_on;
 use rand_chacha::ChaCha20Rng;
@@ -30,6 +33,8 @@ pub(super) struct Simulation {
     pub(super) kv: RefCell<HashMap<String, String>>,
     pub(super) kv_fails: Cell<bool>,
     pub(super) kv_reads: Cell<u32>,
+    /// The KV key of which the next read sees the value of now, and gives it back only when it is polled once more.
+    pub(super) slow_read: RefCell<Option<String>>,
     pub(super) verifications: Cell<u32>,
     pub(super) log: RefCell<Vec<String>>,
     rng: RefCell<ChaCha20Rng>,
@@ -84,7 +89,13 @@ impl Platform for Simulation {
         if self.kv_fails.get() {
             return Err(KvReadError("simulated".to_owned()));
         }
-        Ok(self.kv.borrow().get(key).cloned())
+        let value = self.kv.borrow().get(key).cloned();
+        if self.slow_read.borrow_mut().take_if(|slow| slow == key).is_some() {
+            let mut polled = false;
+            poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending })
+                .await;
+        }
+        Ok(value)
     }
 
     fn log(&self, line: LogLine<'_>) {
@@ -121,6 +132,7 @@ impl World {
             kv: RefCell::default(),
             kv_fails: Cell::new(false),
             kv_reads: Cell::new(0),
+            slow_read: RefCell::default(),
             verifications: Cell::new(0),
             log: RefCell::default(),
             rng: RefCell::new(ChaCha20Rng::seed_from_u64(0)),
@@ -241,6 +253,19 @@ impl World {
     /// A good token request with this secret.
     pub(super) fn token_with(&self, secret: &str) -> Response {
         self.post(&format!("grant_type=client_credentials&client_id={}&client_secret={secret}", self.client))
+    }
+
+    /// A good token request that is slow to read `key`: it sees what KV holds now, and comes to its end only after
+    /// `meanwhile`.
+    pub(super) fn slow_token(&self, secret: &str, key: &KvKey, meanwhile: impl FnOnce()) -> Response {
+        *self.platform.slow_read.borrow_mut() = Some(key.to_string());
+        let path = format!("/{}/oauth2/token", self.pool);
+        let body = format!("grant_type=client_credentials&client_id={}&client_secret={secret}", self.client);
+        let mut answer = pin!(self.edge.handle(&self.platform, post(&path, body.as_bytes())));
+        let mut context = std::task::Context::from_waker(Waker::noop());
+        assert!(answer.as_mut().poll(&mut context).is_pending(), "it never read {key}");
+        meanwhile();
+        block_on(answer)
     }
 
     pub(super) fn token(&self) -> Response {
