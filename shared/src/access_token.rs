@@ -54,8 +54,10 @@ impl AccessToken<'_> {
             client_id: self.client_id.as_str(),
             client_app_id: device.map(|device| device.client_app_id.as_str()),
             scope: match pool.claims_profile {
-                ClaimsProfile::Device => Scope::Array(self.scopes),
-                ClaimsProfile::Rfc9068 => Scope::Text(self.scopes.to_string()),
+                ClaimsProfile::Device => Some(Scope::Array(self.scopes)),
+                // Text has no form for no scope at all (RFC 6749 §3.3).
+                ClaimsProfile::Rfc9068 if self.scopes.is_empty() => None,
+                ClaimsProfile::Rfc9068 => Some(Scope::Text(self.scopes.to_string())),
             },
             metadata: device.map(|device| &*device.metadata),
             tags: device.map(|device| &*device.tags),
@@ -86,7 +88,8 @@ struct Claims<'a> {
     client_id: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
     client_app_id: Option<&'a str>,
-    scope: Scope<'a>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<Scope<'a>>,
     #[serde(skip_serializing_if = "Option::is_none")]
     metadata: Option<&'a RawValue>,
     #[serde(skip_serializing_if = "Option::is_none")]

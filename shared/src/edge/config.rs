@@ -1,6 +1,7 @@
 //! The Worker's configuration: what it trusts and what it can open.
 
 use serde::Deserialize;
+use serde::de::IgnoredAny;
 
 use crate::jwe::{SealingKey, SealingKeyError};
 use crate::jwk::EcPublicJwk;
@@ -39,13 +40,18 @@ impl EdgeConfig {
         min_trust_version: &str,
         edge_sealing_key: &str,
     ) -> Result<Self, EdgeConfigError> {
-        /// A public key that may carry more members, such as `kid`.
+        /// A public key that may carry more members, such as `kid`, but not the private half: a variable of the Worker is
+        /// no place for it.
         #[derive(Deserialize)]
         struct Root {
             #[serde(flatten)]
             key: EcPublicJwk,
+            d: Option<IgnoredAny>,
         }
         let roots: Vec<Root> = serde_json::from_str(root_public_keys).map_err(|_| EdgeConfigError::Roots)?;
+        if roots.iter().any(|root| root.d.is_some()) {
+            return Err(EdgeConfigError::Roots);
+        }
         let roots: Vec<EcPublicJwk> = roots.into_iter().map(|root| root.key).collect();
         if !(1..=2).contains(&roots.len()) || roots.iter().any(|root| root.coordinates().is_none()) {
             return Err(EdgeConfigError::Roots);
@@ -74,6 +80,8 @@ mod tests {
             assert_eq!(EdgeConfig::parse(roots, "0", &key).err(), Some(EdgeConfigError::Roots), "{roots}");
         }
         assert_eq!(EdgeConfig::parse(ROOT, "-1", &key).err(), Some(EdgeConfigError::MinTrustVersion));
+        let private = ROOT.replace(r#""kid":"r""#, r#""d":"hunter2""#);
+        assert_eq!(EdgeConfig::parse(&private, "0", &key).err(), Some(EdgeConfigError::Roots));
         let error = EdgeConfig::parse(ROOT, "0", "hunter2").unwrap_err();
         assert!(!error.to_string().contains("hunter2"));
     }

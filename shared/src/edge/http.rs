@@ -62,7 +62,7 @@ pub struct Response {
     pub status: u16,
     /// The headers, all but `Content-Length`.
     pub headers: Vec<(&'static str, String)>,
-    /// The body; empty for 204 and 304.
+    /// The body; empty for 204, 304 and whatever `HEAD` asked for.
     pub body: Vec<u8>,
 }
 
@@ -90,8 +90,7 @@ impl Response {
         }
         headers.push(("etag", etag));
         headers.push(("content-type", "application/json".to_owned()));
-        let body = if request.method == "HEAD" { Vec::new() } else { body.to_vec() };
-        Self { status: 200, headers, body }
+        Self { status: 200, headers, body: body.to_vec() }
     }
 
     /// Adds a header.

@@ -61,7 +61,10 @@ impl<P: Platform> Edge<P> {
             Some(given) if is_request_id(given) => given.to_owned(),
             _ => context.random_id(),
         };
-        let response = self.route(&context, request).await;
+        let mut response = self.route(&context, request).await;
+        if request.method == "HEAD" {
+            response.body.clear();
+        }
         response.with("x-request-id", context.request_id)
     }
 
@@ -81,10 +84,10 @@ impl<P: Platform> Edge<P> {
             Route::Metadata(pool) => self.metadata(context, pool, &request).await,
             Route::Token(pool) => self.token(context, pool, request).await,
         };
-        let response = answer.unwrap_or_else(refuse);
-        match route {
-            Route::Token(pool) => self.allow_origin(pool, &request, response),
-            Route::Health | Route::Jwks(_) | Route::Metadata(_) => response,
+        match (route, answer) {
+            (Route::Token(pool), answer) => self.allow_origin(pool, &request, answer.unwrap_or_else(refuse)),
+            (_, Ok(response)) => response,
+            (_, Err(error)) => refuse(error).with("access-control-allow-origin", "*"),
         }
     }
 

@@ -18,7 +18,9 @@ struct TokenResponse<'a> {
     access_token: &'a str,
     token_type: &'static str,
     expires_in: u64,
-    scope: String,
+    /// None where no scope was granted: there is no empty one (RFC 6749 §3.3).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<String>,
 }
 
 impl<P: Platform> Edge<P> {
@@ -74,7 +76,7 @@ impl<P: Platform> Edge<P> {
             access_token: &access_token,
             token_type: "Bearer",
             expires_in: pool.document.token_ttl,
-            scope: scopes.to_string(),
+            scope: (!scopes.is_empty()).then(|| scopes.to_string()),
         };
         Ok(Response::secret_json(200, serde_json::to_vec(&body).map_err(|error| failed(error.to_string()))?))
     }

@@ -275,6 +275,50 @@ fn only_origins_that_the_pool_lists_may_post() {
 }
 
 #[test]
+fn whatever_a_get_is_answered_any_origin_may_read() {
+    let world = World::new();
+    let other = "00000000-0000-4000-8000-000000000000";
+    let missing = world.get_path(&format!("/{other}/.well-known/jwks.json"));
+    assert_eq!(missing.status, 404);
+    assert_eq!(header(&missing, "access-control-allow-origin"), Some("*"));
+    let world = World::new();
+    world.platform.kv.borrow_mut().clear();
+    let unavailable = world.get_path(&format!("/{}/.well-known/openid-configuration", world.pool));
+    assert_eq!(unavailable.status, 503);
+    assert_eq!(header(&unavailable, "access-control-allow-origin"), Some("*"));
+}
+
+#[test]
+fn an_answer_to_head_has_no_body() {
+    let world = World::new();
+    let jwks = format!("/{}/.well-known/jwks.json", world.pool);
+    for (path, status) in [("/healthz", 200), (jwks.as_str(), 200), ("/nowhere", 404)] {
+        let headers = Headers::default();
+        let request = Request { method: "HEAD", path, query: "", headers, body: Body::Complete(b"") };
+        let response = world.handle(request);
+        assert_eq!((response.status, response.body.len()), (status, 0), "{path}");
+    }
+}
+
+#[test]
+fn a_client_without_scopes_gets_a_token_without_scope() {
+    // RFC 6749 §3.3 has no empty scope, and oauth4webapi refuses one.
+    let world = World::new();
+    let mut client = world.client_document();
+    client.scopes = crate::scope::Scopes::default();
+    world.put_client(&client);
+    let response = world.token();
+    assert!(json(&response).get("scope").is_none());
+    assert_eq!(verified(&world, &response).1["scope"], value!([]));
+
+    let mut pool = world.pool_document();
+    pool.claims_profile = ClaimsProfile::Rfc9068;
+    world.put_pool(&pool, WINDOW);
+    world.advance(31);
+    assert!(verified(&world, &world.token()).1.get("scope").is_none());
+}
+
+#[test]
 fn healthz_needs_nothing_and_tells_the_age_of_a_pool() {
     let world = World::new();
     world.platform.kv_fails.set(true);
