@@ -1,10 +1,10 @@
 //! Clients at the edge: their records, and whether a presented secret is one of theirs.
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use lru::LruCache;
-
+use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
@@ -50,38 +50,25 @@ struct Held {
 
 /// The isolate's client records: the most recently used, in bounded memory.
 pub(super) struct ClientStore {
-    held: RefCell<HeldClients>,
-}
-
-struct HeldClients {
-    by_id: LruCache<(PoolId, ClientId), Held>,
-    bytes: usize,
+    held: RefCell<Bounded<(PoolId, ClientId), Held>>,
 }
 
 impl ClientStore {
     pub(super) fn new() -> Self {
-        Self { held: RefCell::new(HeldClients { by_id: LruCache::unbounded(), bytes: 0 }) }
+        Self { held: RefCell::new(Bounded::new(NonZeroUsize::MAX, MAX_HELD_BYTES)) }
     }
 
     fn get(&self, id: &(PoolId, ClientId)) -> Option<(Rc<Client>, UnixTime)> {
-        self.held.borrow_mut().by_id.get(id).map(|held| (held.client.clone(), held.read_at))
+        self.held.borrow_mut().get(id).map(|held| (held.client.clone(), held.read_at))
     }
 
     fn put(&self, id: (PoolId, ClientId), client: Rc<Client>, read_at: UnixTime) {
-        let mut held = self.held.borrow_mut();
-        held.bytes += client.length;
-        let displaced = held.by_id.put(id, Held { client, read_at });
-        held.bytes -= displaced.map_or(0, |displaced| displaced.client.length);
-        while held.bytes > MAX_HELD_BYTES {
-            let Some((_, oldest)) = held.by_id.pop_lru() else { break };
-            held.bytes -= oldest.client.length;
-        }
+        let length = client.length;
+        self.held.borrow_mut().put(id, Held { client, read_at }, length);
     }
 
     fn remove(&self, id: &(PoolId, ClientId)) {
-        let mut held = self.held.borrow_mut();
-        let removed = held.by_id.pop(id);
-        held.bytes -= removed.map_or(0, |removed| removed.client.length);
+        self.held.borrow_mut().remove(id);
     }
 }
 

@@ -3,6 +3,7 @@
 //! [`Edge`] is an isolate's memory. A request never waits for another one: workerd forbids that I/O of one request be
 //! awaited by another, so two requests that miss the same document both read it.
 
+mod bounded;
 mod client;
 mod config;
 mod held;

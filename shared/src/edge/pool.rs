@@ -1,10 +1,10 @@
 //! The isolate's pools: verified, their signing keys imported, their public pages rendered.
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use lru::LruCache;
-
+use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
@@ -17,8 +17,11 @@ use crate::kv_key::KvKey;
 use crate::oauth::{AuthorizationServerMetadata, OAuthError};
 use crate::time::UnixTime;
 
-/// The most pools that an isolate holds. A pool takes some 20 KiB.
-const MAX_POOLS: std::num::NonZeroUsize = std::num::NonZeroUsize::new(1_000).unwrap();
+/// The most pools that an isolate holds.
+const MAX_POOLS: NonZeroUsize = NonZeroUsize::new(1_000).unwrap();
+
+/// The most that they may take together, counted as their documents' length in KV.
+const MAX_HELD_BYTES: usize = 16 * 1024 * 1024;
 
 /// A pool as the isolate holds it.
 pub(super) struct Pool<C: Crypto> {
@@ -31,6 +34,8 @@ pub(super) struct Pool<C: Crypto> {
     /// The metadata, rendered.
     pub(super) metadata: Vec<u8>,
     signed_by: Kid,
+    /// The document's length in KV, in bytes.
+    length: usize,
 }
 
 /// The pool's active key, ready to sign.
@@ -53,7 +58,7 @@ struct Held<C: Crypto> {
 
 /// The isolate's pools.
 pub(super) struct PoolStore<C: Crypto> {
-    held: RefCell<LruCache<PoolId, Held<C>>>,
+    held: RefCell<Bounded<PoolId, Held<C>>>,
 }
 
 /// A pool, and the trust that it stands on.
@@ -110,7 +115,8 @@ impl<P: Platform> Edge<P> {
             (Read::Missing, None) => return Err(OAuthError::UnknownPool),
             (_, _) => return Err(OAuthError::TemporarilyUnavailable),
         };
-        self.pools.held.borrow_mut().put(id, Held { pool: pool.clone(), read_at: context.now });
+        let held = Held { pool: pool.clone(), read_at: context.now };
+        self.pools.held.borrow_mut().put(id, held, pool.length);
 
         let grace = match freshness {
             Freshness::Current => 0,
@@ -169,7 +175,7 @@ impl<P: Platform> Edge<P> {
             context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
             return Read::Nothing;
         }
-        match self.prepare(context, id, verified, held).await {
+        match self.prepare(context, id, verified, text.len(), held).await {
             Ok(pool) => Read::Pool(Rc::new(pool)),
             Err(error) => {
                 context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
@@ -184,6 +190,7 @@ impl<P: Platform> Edge<P> {
         context: &Context<'_, P>,
         id: PoolId,
         verified: Verified<PoolDocument>,
+        length: usize,
         held: Option<&Rc<Pool<P>>>,
     ) -> Result<Pool<P>, serde_json::Error> {
         let Verified { stamp, signed_by, document } = verified;
@@ -206,7 +213,7 @@ impl<P: Platform> Edge<P> {
         };
         let jwks = serde_json::to_vec(&document.jwks)?;
         let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of_device_pool(&document.issuer))?;
-        Ok(Pool { id, document, stamp, signer, jwks, metadata, signed_by })
+        Ok(Pool { id, document, stamp, signer, jwks, metadata, signed_by, length })
     }
 
     /// Opens the pool's sealed key. None, and a line in the log, where that cannot be: the pool's key set and metadata
@@ -273,7 +280,7 @@ enum Read<C: Crypto> {
 
 impl<C: Crypto> PoolStore<C> {
     pub(super) fn new() -> Self {
-        Self { held: RefCell::new(LruCache::new(MAX_POOLS)) }
+        Self { held: RefCell::new(Bounded::new(MAX_POOLS, MAX_HELD_BYTES)) }
     }
 
     /// What the isolate holds of a pool, and when it was read: for `/healthz`.
