@@ -27,6 +27,13 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Verb {
+    /// Run everything on this machine, get a first token as a device would, and keep running until Ctrl-C.
+    ///
+    /// Makes sure of the npm packages, the wasm toolchain, PostgreSQL, the secrets and a demo device first.
+    /// DATABASE_URL in the environment uses a PostgreSQL of your own.
+    Dev(verb::dev::DevOptions),
+    /// Check everything: unit, store and end-to-end tests, generated files, a dry deployment.
+    Test(verb::test::TestOptions),
     /// Build the Worker into edge-worker/build.
     #[command(subcommand)]
     Worker(WorkerVerb),
@@ -85,6 +92,8 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
     let repo = Repo::find()?;
     let xtask = own_path()?;
     match verb {
+        Verb::Dev(options) => verb::dev::run(&repo, &xtask, options).await?,
+        Verb::Test(options) => return unless_interrupted(verb::test::run(&repo, &xtask, options)).await,
         Verb::Worker(WorkerVerb::Build { dev, .. }) => {
             let profile = if dev { Profile::Dev } else { Profile::Release };
             unless_interrupted(async {
@@ -95,7 +104,8 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
         }
         Verb::Sqlx { check } => {
             unless_interrupted(async {
-                let server = verb::db::start_server(&repo, &xtask, "sqlx").await?;
+                let programs = verb::db::programs(&repo).await?;
+                let server = verb::db::start_server(&repo, &xtask, &programs, "sqlx").await?;
                 verb::sqlx::run(&repo, &server, check).await
             })
             .await?;

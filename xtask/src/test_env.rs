@@ -25,7 +25,7 @@ pub const TEST_ENV: &str = "KEYPOST_TEST_ENV";
 /// The variable that holds the URL of a PostgreSQL superuser, for tests that make databases of their own.
 pub const TEST_DATABASE_URL: &str = "KEYPOST_TEST_DATABASE_URL";
 
-/// The variable that is `1` when the long tests are asked for.
+/// The variable that is `1` when the long tests are asked for, else `0`.
 pub const TEST_LONG: &str = "KEYPOST_TEST_LONG";
 
 /// Where everything is.
@@ -46,7 +46,7 @@ pub struct TestEnv {
     pub wrangler: PathBuf,
     /// A Python with the test clients.
     pub python: PathBuf,
-    /// psql, pg_dump, pgbench and their like; absent where the server is somebody's own.
+    /// The folder with psql, pg_dump, pgbench and the server itself; absent where the server is somebody's own.
     pub postgres_bin: Option<PathBuf>,
     /// The URL of a PostgreSQL superuser.
     pub database_admin_url: String,

@@ -72,6 +72,15 @@ impl PostgresPrograms {
         Ok(Self { bin: copied.join(BIN), user: Some(user) })
     }
 
+    /// The programs in a folder where [`PostgresPrograms::ensure`] has found them.
+    ///
+    /// # Errors
+    /// When this is root and there is nobody else to run the server as.
+    pub fn at(bin: PathBuf) -> Result<Self, Error> {
+        let user = if geteuid().is_root() { Some(unprivileged_user()?) } else { None };
+        Ok(Self { bin, user })
+    }
+
     /// A program, ready to run as the server's user.
     #[must_use]
     pub fn program(&self, name: &str) -> Cmd {

@@ -25,7 +25,8 @@ pub async fn run(repo: &Repo, xtask: &Path) -> Result<(), Error> {
         return Err(Error::Refused("it runs already: `cargo xtask db --print` prints its URL".to_owned()));
     };
     let mut server = unless_interrupted(async {
-        let server = start_server(repo, xtask, "db").await?;
+        let programs = programs(repo).await?;
+        let server = start_server(repo, xtask, &programs, "db").await?;
         let step = Step::quiet("a migrated, empty database");
         server.recreate_database(DATABASE).await?;
         sqlx::migrate(repo, &server, DATABASE).await?;
@@ -39,7 +40,7 @@ pub async fn run(repo: &Repo, xtask: &Path) -> Result<(), Error> {
     heading("It runs until Ctrl-C.");
     let result = tokio::select! {
         () = interrupted() => Ok(()),
-        death = super::until_dead(server.process()) => Err(death),
+        death = super::until_dead(Some(server.process())) => Err(death),
     };
     files::remove_if_there(&url_file)?;
     result
@@ -63,9 +64,12 @@ pub fn print_url(repo: &Repo) -> Result<(), Error> {
 ///
 /// # Errors
 /// When it does not start.
-pub async fn start_server(repo: &Repo, xtask: &Path, name: &str) -> Result<Postgres, Error> {
-    let python = Python::ensure(repo, &Cache::open()?).await?;
-    let programs = PostgresPrograms::ensure(&python).await?;
+pub async fn start_server(
+    repo: &Repo,
+    xtask: &Path,
+    programs: &PostgresPrograms,
+    name: &str,
+) -> Result<Postgres, Error> {
     let state = repo.scratch().join(name);
     let step = Step::quiet("starting PostgreSQL");
     let options = PostgresOptions {
@@ -75,9 +79,17 @@ pub async fn start_server(repo: &Repo, xtask: &Path, name: &str) -> Result<Postg
         max_connections: 300,
         lock: None,
     };
-    let server = Postgres::start(xtask, &programs, options).await?;
+    let server = Postgres::start(xtask, programs, options).await?;
     step.done();
     Ok(server)
+}
+
+/// The PostgreSQL programs.
+///
+/// # Errors
+/// When they cannot be installed.
+pub async fn programs(repo: &Repo) -> Result<PostgresPrograms, Error> {
+    PostgresPrograms::ensure(&Python::ensure(repo, &Cache::open()?).await?).await
 }
 
 fn state(repo: &Repo) -> std::path::PathBuf {

@@ -1,7 +1,9 @@
 //! What `cargo xtask <verb>` does, a module a verb.
 
 pub mod db;
+pub mod dev;
 pub mod sqlx;
+pub mod test;
 
 use std::time::Duration;
 
@@ -13,8 +15,9 @@ pub fn print(text: &str) {
     println!("{text}");
 }
 
-/// Returns when the process has ended by itself.
-pub async fn until_dead(process: &mut Process) -> Error {
+/// Returns when the process has ended by itself; never, where there is none.
+pub async fn until_dead(process: Option<&mut Process>) -> Error {
+    let Some(process) = process else { return std::future::pending().await };
     loop {
         if let Some(death) = process.death() {
             return death;
