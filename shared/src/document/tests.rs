@@ -81,6 +81,18 @@ fn a_family_that_expires_must_say_when() {
 }
 
 #[test]
+fn a_family_that_does_not_expire_must_not_say_when() {
+    let json = r#"{"status":"enabled","secrets":[],"scopes":[],"subject":"service"}"#;
+    let client: ClientDocument = serde_json::from_str(json).unwrap();
+    let at = KvKey::Client(PoolId(uuid::Uuid::from_u128(1)), "c".parse().unwrap());
+    let ending = key(9).sign_document(&at, stamp(), &client).unwrap();
+    assert!(matches!(verify::<ClientDocument>(&ending, &key(9), &at), Err(DocumentError::Expiry)));
+    let endless = Stamp { next_update: None, ..stamp() };
+    let endless = key(9).sign_document(&at, endless, &client).unwrap();
+    assert!(verify::<ClientDocument>(&endless, &key(9), &at).is_ok());
+}
+
+#[test]
 fn device_claims_keep_their_json_text() {
     let json = r#"{"status":"enabled","secrets":[],"scopes":["device"],"subject":{"device":{"device_id":"pos-1",
         "client_app_id":"client","metadata":{"n":1.50,"z":"\u0041"},"tags":{"country":"US"},"server_urls":[]}}}"#;

@@ -81,6 +81,45 @@ fn a_publisher_key_that_leaves_trust_takes_its_documents_with_it() {
 }
 
 #[test]
+fn copies_that_are_still_young_go_with_their_publisher_key_too() {
+    // The trust is read first, so that it is the first to be read again.
+    let warm = || {
+        let world = World::new();
+        assert_eq!(world.get_path("/00000000-0000-4000-8000-000000000000/.well-known/jwks.json").status, 404);
+        world.advance(10);
+        assert_eq!(outcome(&world.token()), "200");
+        world
+    };
+    let world = warm();
+    world.put_trust(&[&key(5)], WINDOW * 8);
+    world.advance(21);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE, "a young pool");
+
+    let mut world = warm();
+    world.publisher = key(5);
+    world.put_trust(&[&world.publisher], WINDOW * 8);
+    world.put_pool(&world.pool_document(), WINDOW);
+    world.advance(21);
+    assert_eq!(outcome(&world.token()), REFUSED, "a young client");
+}
+
+#[test]
+fn a_client_that_was_missing_or_spoilt_is_not_remembered_when_kv_fails() {
+    for spoil in [
+        (|world| drop(world.platform.kv.borrow_mut().remove(&world.client_key().to_string()))) as fn(&World),
+        |world| world.put(&world.client_key(), "rubbish".to_owned()),
+    ] {
+        let world = World::new();
+        assert_eq!(outcome(&world.token()), "200");
+        spoil(&world);
+        world.advance(31);
+        assert_eq!(outcome(&world.token()), REFUSED);
+        world.platform.kv_fails.set(true);
+        assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    }
+}
+
+#[test]
 fn a_new_publisher_key_is_found_without_waiting() {
     let mut world = World::new();
     assert_eq!(outcome(&world.token()), "200");
@@ -276,13 +315,19 @@ fn a_removed_publisher_key_leaves_no_version_behind() {
     let key = world.pool_key();
     let stamp = Stamp { version: u64::MAX, ..world.stamp(Some(WINDOW)) };
     world.put(&key, world.publisher.sign_document(&key, stamp, &world.pool_document()).unwrap());
+    let key = world.client_key();
+    let stamp = Stamp { next_update: None, ..stamp };
+    world.put(&key, world.publisher.sign_document(&key, stamp, &world.client_document()).unwrap());
     assert_eq!(outcome(&world.token()), "200");
     world.publisher = super::world::key(5);
     world.put_trust(&[&world.publisher], WINDOW * 8);
     world.put_pool(&world.pool_document(), WINDOW);
-    world.put_client(&world.client_document());
+    let mut client = world.client_document();
+    client.secrets[0].sha256 = crate::secret::SecretHash::of(b"new");
+    world.put_client(&client);
     world.advance(31);
-    assert_eq!(outcome(&world.token()), "200");
+    assert_eq!(outcome(&world.token_with("new")), "200");
+    assert_eq!(outcome(&world.token()), REFUSED);
 }
 
 #[test]
@@ -308,6 +353,14 @@ fn a_key_that_is_not_in_its_key_set_does_not_sign() {
     let world = World::new();
     let mut pool = world.pool_document();
     pool.jwks.keys = vec![crate::jwk::Jwk::es256(key(9).public().clone())];
+    world.put_pool(&pool, WINDOW);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+    assert!(world.logged("signing_key_refused"));
+    // Nor does one under the name of another.
+    let world = World::new();
+    let mut pool = world.pool_document();
+    pool.jwks.keys.push(crate::jwk::Jwk::es256(key(9).public().clone()));
+    pool.signing_key.as_mut().unwrap().kid = key(9).kid().clone();
     world.put_pool(&pool, WINDOW);
     assert_eq!(outcome(&world.token()), UNAVAILABLE);
     assert!(world.logged("signing_key_refused"));
@@ -354,4 +407,47 @@ fn what_stands_in_kv_cannot_flood_the_log() {
     assert_eq!(outcome(&world.token()), REFUSED);
     assert!(world.logged("document_refused"));
     assert!(world.platform.log.borrow().iter().all(|line| line.len() < 2_000));
+}
+
+#[test]
+fn while_the_root_is_replaced_both_count_and_no_third() {
+    let mut world = World::new();
+    let roots = serde_json::to_string(&[key(68).public(), world.root.public()]).unwrap();
+    let config = EdgeConfig::parse(&roots, "0", &sealing_key("A")).unwrap();
+    world.edge = Edge::new(config.clone());
+    assert_eq!(outcome(&world.token()), "200", "by the second");
+    world.root = key(68);
+    world.put_trust(&[&world.publisher], WINDOW * 8);
+    world.edge = Edge::new(config.clone());
+    assert_eq!(outcome(&world.token()), "200", "by the first");
+    world.root = key(69);
+    world.put_trust(&[&world.publisher], WINDOW * 8);
+    world.edge = Edge::new(config);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE);
+}
+
+#[test]
+fn past_the_end_of_trust_the_edge_issues_nothing_and_recovers_by_itself() {
+    let world = World::new();
+    world.put_trust(&[&world.publisher], 40);
+    world.advance(30);
+    assert_eq!(outcome(&world.token()), "200");
+    world.advance(10);
+    assert_eq!(outcome(&world.token()), UNAVAILABLE, "although the isolate read everything a moment ago");
+    let jwks = format!("/{}/.well-known/jwks.json", world.pool);
+    assert_eq!(world.get_path(&jwks).status, 200, "for one token lifetime");
+    world.put_trust(&[&world.publisher], WINDOW);
+    assert_eq!(outcome(&world.token()), "200");
+}
+
+#[test]
+fn a_change_of_a_pool_with_a_short_window_is_seen_in_a_quarter_of_it() {
+    let world = World::new();
+    world.put_pool(&world.pool_document(), 20);
+    assert_eq!(outcome(&world.token()), "200");
+    world.put_pool(&PoolDocument { token_ttl: 60, ..world.pool_document() }, 20);
+    world.advance(4);
+    assert_eq!(json(&world.token())["expires_in"], 3600);
+    world.advance(1);
+    assert_eq!(json(&world.token())["expires_in"], 60);
 }

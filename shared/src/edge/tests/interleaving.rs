@@ -62,3 +62,15 @@ fn a_slow_read_of_an_older_client_does_not_displace_a_newer_one() {
     assert_eq!(outcome(&world.token_with("new")), "200");
     assert_eq!(world.platform.kv_reads.get(), reads, "the newer record is still held");
 }
+
+#[test]
+fn a_pool_read_slowly_does_not_count_once_its_publisher_key_has_gone() {
+    let world = World::new();
+    assert_eq!(world.get_path("/00000000-0000-4000-8000-000000000000/.well-known/jwks.json").status, 404);
+    let slow = world.slow_token(SECRET, &world.pool_key(), || {
+        world.put_trust(&[&key(5)], WINDOW * 8);
+        world.advance(31);
+        assert_eq!(outcome(&world.token()), "503 temporarily_unavailable");
+    });
+    assert_eq!(outcome(&slow), "503 temporarily_unavailable");
+}

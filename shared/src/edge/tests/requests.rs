@@ -5,7 +5,7 @@ use proptest::prelude::*;
 use serde_json::{Value, json as value};
 
 use super::world::*;
-use crate::document::{ClaimsProfile, ClientStatus, ClientSubject};
+use crate::document::{ClaimsProfile, ClientStatus, ClientSubject, StoredSecret};
 use crate::edge::*;
 use crate::host;
 
@@ -191,6 +191,35 @@ fn unknown_pools_and_paths_are_404() {
 }
 
 #[test]
+fn a_warm_isolate_signs_with_the_key_that_takes_over() {
+    let mut world = World::new();
+    let (header, _) = verified(&world, &world.token());
+    assert_eq!(header["kid"], key(3).kid().as_str());
+    world.signing = key(4);
+    world.put_pool(&world.pool_document(), WINDOW);
+    world.advance(31);
+    let (header, _) = verified(&world, &world.token());
+    assert_eq!(header["kid"], key(4).kid().as_str());
+}
+
+#[test]
+fn every_secret_of_a_client_counts_until_its_end() {
+    let world = World::new();
+    let mut client = world.client_document();
+    let [old, new] = [b"old", b"new"].map(|secret| crate::secret::SecretHash::of(secret));
+    client.secrets = vec![
+        StoredSecret { sha256: new, expires_at: None },
+        StoredSecret { sha256: old, expires_at: Some(START + 600) },
+    ];
+    world.put_client(&client);
+    assert_eq!(outcome(&world.token_with("new")), "200");
+    assert_eq!(outcome(&world.token_with("old")), "200");
+    world.advance(600);
+    assert_eq!(outcome(&world.token_with("old")), "401 invalid_client");
+    assert_eq!(outcome(&world.token_with("new")), "200");
+}
+
+#[test]
 fn a_disabled_client_and_an_expired_secret_get_nothing() {
     let world = World::new();
     let mut client = world.client_document();
@@ -270,6 +299,7 @@ fn only_origins_that_the_pool_lists_may_post() {
             request.headers.origin = Some(origin);
             let response = world.handle(request);
             assert_eq!(header(&response, "access-control-allow-origin"), allowed, "{method} {origin}");
+            assert_eq!(header(&response, "vary"), Some("Origin"), "{method} {origin}");
         }
     }
 }
@@ -286,6 +316,17 @@ fn whatever_a_get_is_answered_any_origin_may_read() {
     let unavailable = world.get_path(&format!("/{}/.well-known/openid-configuration", world.pool));
     assert_eq!(unavailable.status, 503);
     assert_eq!(header(&unavailable, "access-control-allow-origin"), Some("*"));
+}
+
+#[test]
+fn a_request_keeps_its_own_id_where_that_is_harmless() {
+    let world = World::new();
+    for (given, kept) in [("abc-1.2_3", true), ("a\r\nx-evil: 1", false), (&"x".repeat(65), false)] {
+        let headers = Headers { request_id: Some(given), ..Headers::default() };
+        let request =
+            Request { method: "GET", path: "/healthz", query: "", headers, body: Body::Complete(b"") };
+        assert_eq!(header(&world.handle(request), "x-request-id") == Some(given), kept, "{given:?}");
+    }
 }
 
 #[test]
