@@ -203,4 +203,24 @@ mod tests {
         assert_eq!(plan(&[current.clone(), young], now, SCHEDULE), []);
         assert_eq!(plan(&[current, aged], now, SCHEDULE), [Step::TakeOver("b".parse().unwrap())]);
     }
+
+    #[test]
+    fn a_key_signs_out_its_turn_and_goes_only_after_it() {
+        let now = UnixTime(1_000_000);
+        let key = |kid: &str, signs_since| PublisherKey {
+            kid: kid.parse().unwrap(),
+            listed_at: Some(now - 400_000),
+            signs_since,
+            has_documents: false,
+        };
+        let next = key("c", None);
+        let current = key("b", Some(now - 86_399));
+        assert_eq!(plan(&[current.clone(), next.clone()], now, SCHEDULE), [], "neither of them goes");
+        assert_eq!(
+            plan(&[current.clone(), next.clone()], now + 1, SCHEDULE),
+            [Step::TakeOver(next.kid.clone())]
+        );
+        let former = key("a", Some(now - 180_000));
+        assert_eq!(plan(&[former.clone(), current, next], now, SCHEDULE), [Step::Remove(former.kid)]);
+    }
 }

@@ -257,6 +257,8 @@ mod tests {
                 assert!(ApiKey::parse(std::str::from_utf8(&bytes).unwrap()).is_none(), "position {position}");
             }
         }
+        let spaced = format!("kp_org_{}", " ".repeat(RANDOM_LENGTH));
+        assert!(ApiKey::parse(&format!("{spaced}{}", checksum(&spaced))).is_none());
         for junk in ["", "kp_admin_", "kp_org_é", &format!("kp_admin_{}", "é".repeat(25))] {
             assert!(ApiKey::parse(junk).is_none());
         }

@@ -116,7 +116,16 @@ fn a_sealed_key_opens_as_itself_and_only_with_its_sealing_key_and_header() {
     assert_eq!(opened.public(), key(3).public());
     assert_eq!(block_on(HostCrypto.open_signing_key(&wrong, &jwe)).err(), Some(CryptoError::DoesNotOpen));
 
+    assert!(SplitJwe::parse(&sealed.replace("..", ".AA.")).is_err(), "dir has no encrypted key");
+
     let other_header = key(3).seal(&right, PoolId(uuid::Uuid::from_u128(2))).unwrap();
+    let iv = |text: &str| SplitJwe::parse(text).unwrap().iv;
+    assert_ne!(
+        iv(&sealed),
+        iv(&other_header),
+        "GCM must never use a vector twice, not even for the same key"
+    );
+    assert_ne!(iv(&sealed), iv(&key(4).seal(&right, pool).unwrap()));
     let (header, _) = other_header.split_once('.').unwrap();
     let (_, rest) = sealed.split_once('.').unwrap();
     let swapped = format!("{header}.{rest}");

@@ -80,6 +80,11 @@ mod tests {
             assert_eq!(EdgeConfig::parse(roots, "0", &key).err(), Some(EdgeConfigError::Roots), "{roots}");
         }
         assert_eq!(EdgeConfig::parse(ROOT, "-1", &key).err(), Some(EdgeConfigError::MinTrustVersion));
+        let (one, short) = (&ROOT[1..ROOT.len() - 1], ROOT.replace("MKBCTN", "MKBC"));
+        assert_eq!(EdgeConfig::parse(&format!("[{one},{one}]"), "0", &key).unwrap().roots.len(), 2);
+        for roots in [&format!("[{one},{one},{one}]"), &short] {
+            assert_eq!(EdgeConfig::parse(roots, "0", &key).err(), Some(EdgeConfigError::Roots), "{roots}");
+        }
         let private = ROOT.replace(r#""kid":"r""#, r#""d":"hunter2""#);
         assert_eq!(EdgeConfig::parse(&private, "0", &key).err(), Some(EdgeConfigError::Roots));
         let error = EdgeConfig::parse(ROOT, "0", "hunter2").unwrap_err();

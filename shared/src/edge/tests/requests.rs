@@ -56,10 +56,25 @@ fn profile_rfc9068_has_its_own_type_scope_and_audience() {
     assert_eq!(header["typ"], "at+jwt");
     assert_eq!(claims["scope"], "device other");
     assert_eq!(claims["aud"], pool.issuer);
+    pool.audience = vec!["a".to_owned()];
+    world.put_pool(&pool, WINDOW);
+    world.advance(31);
+    assert_eq!(verified(&world, &world.token()).1["aud"], "a");
     pool.audience = vec!["a".to_owned(), "b".to_owned()];
     world.put_pool(&pool, WINDOW);
     world.advance(31);
     assert_eq!(verified(&world, &world.token()).1["aud"], value!(["a", "b"]));
+}
+
+#[test]
+fn a_token_lives_as_long_as_the_pool_says_now() {
+    let world = World::new();
+    let mut pool = world.pool_document();
+    (pool.token_ttl, pool.longest_token_ttl) = (60, 3600);
+    world.put_pool(&pool, WINDOW);
+    let response = world.token();
+    assert_eq!(json(&response)["expires_in"], 60);
+    assert_eq!(verified(&world, &response).1["exp"], START.0 + 60);
 }
 
 #[test]
