@@ -30,6 +30,9 @@ impl Cmd {
     pub fn new(what: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
         let mut inner = tokio::process::Command::new(program);
         inner.stdin(Stdio::null()).process_group(0);
+        for name in std::env::vars_os().map(|(name, _)| name).filter(|name| is_about_xtask(name)) {
+            inner.env_remove(name);
+        }
         Self { what: what.into(), limit: None, inner }
     }
 
@@ -199,6 +202,15 @@ async fn within<T>(
     let Some(limit) = limit else { return work.await };
     tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
         Err(Error::Timeout { what: what.to_owned(), seconds: limit.as_secs(), last: String::new() })
+    })
+}
+
+/// Whether cargo has set this variable for us, about us. Passed on to another cargo it would be taken for a change:
+/// build scripts watch some of these.
+fn is_about_xtask(name: &OsStr) -> bool {
+    name.to_str().is_some_and(|name| {
+        name.starts_with("CARGO_PKG_")
+            || matches!(name, "CARGO_MANIFEST_DIR" | "CARGO_MANIFEST_PATH" | "CARGO_PRIMARY_PACKAGE")
     })
 }
 
