@@ -81,15 +81,6 @@ impl PostgresPrograms {
         Ok(Self { bin, user })
     }
 
-    /// Programs that are known to be there, where the server's user can reach them.
-    ///
-    /// # Errors
-    /// For root, when there is no other user to run the server as.
-    pub fn at(bin: PathBuf) -> Result<Self, Error> {
-        let user = if geteuid().is_root() { Some(unprivileged_user()?) } else { None };
-        Ok(Self { bin, user })
-    }
-
     /// A program, ready to run as the server's user.
     #[must_use]
     pub fn program(&self, name: &str) -> Cmd {

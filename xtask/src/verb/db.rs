@@ -72,8 +72,10 @@ pub async fn start_server(
 ) -> Result<Postgres, Error> {
     let state = repo.scratch().join(name);
     let step = Step::quiet("starting PostgreSQL");
+    let log = state.join("postgres.log");
+    files::remove_if_there(&log)?;
     let options = PostgresOptions {
-        log: state.join("postgres.log"),
+        log,
         state,
         durable: false,
         max_connections: 300,
