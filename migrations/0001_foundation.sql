@@ -31,33 +31,35 @@ create table environment (
     primary key (org_id, id)
 );
 
+-- The defaults are the policy of a new pool.
 create table client_pool (
     id                         uuid primary key,
     org_id                     text collate "C" not null references organization (id),
     -- None for the pool of an organization's people (kind sso).
     env_id                     text collate "C",
     kind                       text not null check (kind in ('device', 'sso')),
-    token_ttl_seconds          integer not null check (token_ttl_seconds between 1 and 86400),
+    token_ttl_seconds          integer not null default 3600 check (token_ttl_seconds between 1 and 86400),
     -- A longer lifetime that tokens still valid may have, and the time when the last of them has expired.
     earlier_token_ttl_seconds  integer check (earlier_token_ttl_seconds between 1 and 86400),
     earlier_token_ttl_until    timestamptz,
-    claims_profile             text not null check (claims_profile in ('device', 'rfc9068')),
-    audience                   text[] not null,
-    cors_origins               text[] not null,
-    key_backend                text not null check (key_backend in ('local', 'aws_kms')),
+    claims_profile             text not null default 'device' check (claims_profile in ('device', 'rfc9068')),
+    audience                   text[] not null default '{}',
+    cors_origins               text[] not null default '{}',
+    key_backend                text not null default 'local' check (key_backend in ('local', 'aws_kms')),
     key_mode                   text check (key_mode in ('envelope', 'kms_sign')),
     kms_key_id                 text,
-    rotation_period_seconds    integer not null check (rotation_period_seconds between 1 and 157680000),
-    max_staleness_seconds      integer not null check (max_staleness_seconds between 10 and 604800),
-    provisioning_mode          text not null check (provisioning_mode in ('off', 'registered', 'auto')),
+    rotation_period_seconds    integer not null default 7776000 check (rotation_period_seconds between 1 and 157680000),
+    max_staleness_seconds      integer not null default 86400 check (max_staleness_seconds between 10 and 604800),
+    provisioning_mode          text not null default 'registered' check (provisioning_mode in ('off', 'registered', 'auto')),
     -- 'any' as a JSON string, or an object of o, ou, san, root; written out before the mode may be auto.
     provisioning_match         jsonb,
-    provisioning_client_app_id text collate "C" not null check (provisioning_client_app_id ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
-    provisioning_scopes        text[] not null,
-    device_id_template         text not null,
-    provisioning_tags          jsonb not null check (jsonb_typeof(provisioning_tags) = 'object'),
-    provisioning_max_per_hour  integer not null check (provisioning_max_per_hour >= 0),
-    bind_to_certificate        boolean not null,
+    provisioning_client_app_id text collate "C" not null default 'client'
+                               check (provisioning_client_app_id ~ '^[a-z0-9][a-z0-9-]{0,62}$'),
+    provisioning_scopes        text[] not null default '{device}',
+    device_id_template         text not null default '{cn}',
+    provisioning_tags          jsonb not null default '{}' check (jsonb_typeof(provisioning_tags) = 'object'),
+    provisioning_max_per_hour  integer not null default 1000 check (provisioning_max_per_hour >= 0),
+    bind_to_certificate        boolean not null default false,
     created_at                 timestamptz not null,
     updated_at                 timestamptz not null,
     unique (org_id, id),

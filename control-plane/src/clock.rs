@@ -17,7 +17,10 @@ pub struct SystemClock;
 
 impl Clock for SystemClock {
     fn now(&self) -> OffsetDateTime {
-        #[expect(clippy::disallowed_methods, reason = "the one place where the control plane reads the clock")]
+        #[expect(
+            clippy::disallowed_methods,
+            reason = "the one place where the control plane reads the clock"
+        )]
         let now = OffsetDateTime::now_utc();
         now.truncate_to_millisecond()
     }

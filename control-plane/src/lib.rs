@@ -4,13 +4,16 @@
 //! (the SQL). Beside them the [`publisher`] makes KV say what PostgreSQL says. Time ([`clock`]) and randomness
 //! ([`entropy`]) are parameters.
 
+pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto_at_rest;
 pub mod entropy;
+pub mod http;
 pub mod kv;
 pub mod publisher;
 pub mod root;
+pub mod server;
 pub mod service;
 pub mod store;
 pub mod telemetry;

@@ -1,6 +1,6 @@
 //! The log: structured events on standard error.
 
-use std::io;
+use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
 use tracing_subscriber::fmt::MakeWriter;
@@ -43,10 +43,12 @@ impl LogConfig {
     }
 }
 
-/// Starts logging for the whole process. A second call changes nothing.
+/// Starts logging for the whole process, panics included. A second call changes nothing.
 pub fn start(config: &LogConfig) {
     // Fails only where a logger has been set already, which then goes on logging.
-    let _ = subscriber(config, io::stderr).try_init();
+    if subscriber(config, io::stderr).try_init().is_ok() {
+        std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
+    }
 }
 
 /// The logger that [`start`] installs, writing to `writer`.
@@ -54,8 +56,11 @@ pub fn subscriber<W>(config: &LogConfig, writer: W) -> Box<dyn tracing::Subscrib
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
+    // PostgreSQL's notices tell at every start that the migrations' table exists. Who wants them can ask for them.
+    let directives = format!("sqlx::postgres::notice=warn,{}", config.directives);
     let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(&config.directives))
+        .with_env_filter(EnvFilter::new(directives))
+        .with_ansi(io::stderr().is_terminal())
         .with_writer(writer);
     match config.format {
         LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),

@@ -163,8 +163,12 @@ fn read_common(reader: &mut Reader<'_>) -> Option<CommonConfig> {
     let default_log = if mode == Some(Mode::Dev) { "pretty,info" } else { "json,info" };
     let log = reader.optional("KEYPOST_LOG", default_log, LogConfig::parse);
     let options = reader.required("DATABASE_URL", values::database_url);
-    let connections = reader.optional("KEYPOST_DATABASE_CONNECTIONS", "20", |text| values::integer(text, 5, 1000));
-    Some(CommonConfig { log: log?, database: DatabaseConfig { options: options?, connections: connections? } })
+    let connections =
+        reader.optional("KEYPOST_DATABASE_CONNECTIONS", "20", |text| values::integer(text, 5, 1000));
+    Some(CommonConfig {
+        log: log?,
+        database: DatabaseConfig { options: options?, connections: connections? },
+    })
 }
 
 fn read_root(reader: &mut Reader<'_>) -> Option<RootConfig> {
@@ -252,6 +256,12 @@ fn read_kv(reader: &mut Reader<'_>, mode: Mode) -> Option<KvConfig> {
         Mode::Dev => reader.optional_or_none("KEYPOST_KV_API_TOKEN", values::header_secret),
         Mode::Prod => reader.required("KEYPOST_KV_API_TOKEN", values::header_secret).map(Some),
     };
-    let batch_size = reader.optional("KEYPOST_KV_BATCH_SIZE", "10000", |text| values::integer(text, 1, 10_000));
-    Some(KvConfig { api_url: api_url?, namespace_id: namespace_id?, api_token: api_token?, batch_size: batch_size? })
+    let batch_size =
+        reader.optional("KEYPOST_KV_BATCH_SIZE", "10000", |text| values::integer(text, 1, 10_000));
+    Some(KvConfig {
+        api_url: api_url?,
+        namespace_id: namespace_id?,
+        api_token: api_token?,
+        batch_size: batch_size?,
+    })
 }

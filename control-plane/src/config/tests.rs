@@ -145,7 +145,8 @@ fn no_error_and_no_debug_output_repeats_a_secret() {
         assert!(!printed.contains(secret.as_str()), "{printed}");
     }
     let mut swapped = good();
-    for name in ["DATABASE_URL", "KEYPOST_EDGE_URL", "KEYPOST_LISTEN", "KEYPOST_ADMIN_API_KEY", "KEYPOST_LOG"] {
+    for name in ["DATABASE_URL", "KEYPOST_EDGE_URL", "KEYPOST_LISTEN", "KEYPOST_ADMIN_API_KEY", "KEYPOST_LOG"]
+    {
         swapped.insert(name, format!("{}!", secret(1)));
     }
     let errors = read(&swapped).unwrap_err();

@@ -54,9 +54,11 @@ pub(super) fn kv_api_url(text: &str, mode: Mode) -> Result<Url, String> {
     let url = http_url(text, mode)?;
     let plain = url.query().is_none() && url.fragment().is_none() && url.username().is_empty();
     if text.contains("/storage/kv") || text.ends_with('/') || !plain || url.password().is_some() {
-        return Err("must be the part of the API's URL before /storage/kv/, without a slash at its end, such as \
+        return Err(
+            "must be the part of the API's URL before /storage/kv/, without a slash at its end, such as \
                     https://api.cloudflare.com/client/v4/accounts/ACCOUNT"
-            .to_owned());
+                .to_owned(),
+        );
     }
     Ok(url)
 }
@@ -71,8 +73,13 @@ fn http_url(text: &str, mode: Mode) -> Result<Url, String> {
 }
 
 pub(super) fn namespace_id(text: &str) -> Result<String, &'static str> {
-    let good = text.len() <= 64 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
-    if good { Ok(text.to_owned()) } else { Err("must be at most 64 letters, digits, hyphens and underscores") }
+    let good = text.len() <= 64
+        && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'_' | b'-'));
+    if good {
+        Ok(text.to_owned())
+    } else {
+        Err("must be at most 64 letters, digits, hyphens and underscores")
+    }
 }
 
 /// A secret that goes into a header.
@@ -92,7 +99,8 @@ pub(super) fn root_signer(text: &str) -> Result<(), &'static str> {
 }
 
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, &'static str> {
-    let network = |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).ok();
+    let network =
+        |part: &str| part.parse::<IpNet>().or_else(|_| part.parse::<IpAddr>().map(IpNet::from)).ok();
     text.split(',')
         .map(str::trim)
         .filter(|part| !part.is_empty())

@@ -207,7 +207,9 @@ async fn read(response: Response) -> Result<Outcome, KvError> {
         Err(_) if status.is_success() => {
             Err(KvError::Unknown("an answer that is not Cloudflare's".to_owned()))
         }
-        Err(_) => Err(KvError::Refused { status: status.as_u16(), message: "without an explanation".to_owned() }),
+        Err(_) => {
+            Err(KvError::Refused { status: status.as_u16(), message: "without an explanation".to_owned() })
+        }
     }
 }
 

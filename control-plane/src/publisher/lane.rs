@@ -213,9 +213,7 @@ impl Lane {
                 tracing::debug!(keys = rendered.len(), failed, milliseconds, "published");
                 self.note_written(lease, rendered, &outcome).await
             }
-            Err(error) => {
-                self.note_refused(lease, rendered, error).await
-            }
+            Err(error) => self.note_refused(lease, rendered, error).await,
         }
     }
 
@@ -225,9 +223,8 @@ impl Lane {
         rendered: Vec<Rendered>,
         outcome: &Outcome,
     ) -> Result<(), StoreError> {
-        let (failed, done): (Vec<Rendered>, Vec<Rendered>) = rendered
-            .into_iter()
-            .partition(|one| outcome.unsuccessful.contains(&one.leased.key.to_string()));
+        let (failed, done): (Vec<Rendered>, Vec<Rendered>) =
+            rendered.into_iter().partition(|one| outcome.unsuccessful.contains(&one.leased.key.to_string()));
         let listed = done
             .iter()
             .filter(|one| one.leased.key == KvKey::Trust)
@@ -236,8 +233,7 @@ impl Lane {
         let written: Vec<Written> = done.into_iter().map(written).collect();
         let now = self.publisher.clock.now();
         let mut tx = self.publisher.db.begin().await?;
-        let mine =
-            store::publication::complete(&mut tx, lease.id, &written, lease.leased_at, now).await?;
+        let mine = store::publication::complete(&mut tx, lease.id, &written, lease.leased_at, now).await?;
         if let Some(kids) = listed
             && mine.contains(&KvKey::Trust)
         {
@@ -271,7 +267,8 @@ impl Lane {
         }
         let may_land_until = error.may_land().then(|| now + self.publisher.settings.late_write_window);
         let reason = error.to_string();
-        self.note_failed(lease, rendered.iter().map(|one| (&one.leased, reason.clone())), may_land_until).await
+        self.note_failed(lease, rendered.iter().map(|one| (&one.leased, reason.clone())), may_land_until)
+            .await
     }
 
     async fn note_failed(

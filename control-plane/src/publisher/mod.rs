@@ -15,7 +15,7 @@ mod batch;
 mod lane;
 mod pace;
 mod publications;
-pub(crate) mod render;
+mod render;
 mod steward;
 
 use std::sync::Arc;
@@ -74,7 +74,7 @@ impl PublisherSettings {
             poll: Duration::from_secs(2),
             sweep: Duration::from_secs(1),
             first_backoff: Duration::from_secs(1),
-            longest_backoff: Duration::from_secs(60),
+            longest_backoff: Duration::from_secs(30),
             schedule,
         }
     }
@@ -117,7 +117,8 @@ impl Publisher {
         let tasks = TaskTracker::new();
         let publisher = Arc::new(self);
         let pace = Arc::new(Pace::new());
-        for (first, last) in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)] {
+        for (first, last) in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)]
+        {
             let lane = Lane::new(publisher.clone(), pace.clone(), (first, last));
             tasks.spawn(lane.run(stop.clone()));
         }

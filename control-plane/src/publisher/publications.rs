@@ -7,8 +7,8 @@ use sqlx::PgPool;
 use tokio::sync::watch;
 use tokio::time::{Instant, timeout_at};
 
-use crate::store::publication::{Mark, is_published};
 use crate::store::StoreError;
+use crate::store::publication::{Mark, is_published};
 
 /// How often the database is asked while waiting, for the case that another process publishes.
 const POLL: Duration = Duration::from_millis(250);

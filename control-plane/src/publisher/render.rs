@@ -3,13 +3,13 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-use keypost_shared::document::{
-    ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp, StoredSecret,
-    TrustDocument, content_digest,
-};
 use keypost_shared::crypto::CryptoError;
+use keypost_shared::document::{
+    ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp,
+    StoredSecret, TrustDocument, content_digest,
+};
 use keypost_shared::host::PrivateKey;
-use keypost_shared::id::{Kid, PoolId};
+use keypost_shared::id::Kid;
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
 use keypost_shared::scope::{ScopeError, Scopes};
@@ -20,6 +20,7 @@ use time::OffsetDateTime;
 use crate::clock::{seconds, unix};
 use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
 use crate::root::RootSigner;
+use crate::service::pool_urls::PoolUrls;
 use crate::store::publication::Leased;
 use crate::store::snapshot::{ClientRows, DeviceRows, PoolRows, TrustRows};
 
@@ -99,7 +100,7 @@ pub(super) fn pool(
     let earlier_ttl = rows.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
     let document = PoolDocument {
         kind: rows.kind,
-        issuer: issuer(keys.edge_url, rows.id),
+        issuer: PoolUrls::new(keys.edge_url, rows.id).issuer,
         token_ttl: rows.token_ttl_seconds.into(),
         longest_token_ttl: rows.token_ttl_seconds.max(earlier_ttl).into(),
         claims_profile: rows.claims_profile,
@@ -134,11 +135,6 @@ pub(super) fn client(
         },
     };
     sign(leased, &document, None, keys, now)
-}
-
-/// A pool's issuer (RFC 8414 §2).
-pub(crate) fn issuer(edge_url: &str, pool: PoolId) -> String {
-    format!("{edge_url}/{pool}")
 }
 
 fn device_claims(device: DeviceRows) -> Result<DeviceClaims, RenderError> {

@@ -101,7 +101,12 @@ impl Steward {
     }
 
     /// Takes one step. Says whether `v1/trust` must be published for it.
-    async fn take(&self, tx: &mut PgConnection, step: &Step, now: OffsetDateTime) -> Result<bool, StewardError> {
+    async fn take(
+        &self,
+        tx: &mut PgConnection,
+        step: &Step,
+        now: OffsetDateTime,
+    ) -> Result<bool, StewardError> {
         match step {
             Step::Create => {
                 let mut rng = self.publisher.entropy.rng();

@@ -1,3 +1,107 @@
 //! The rules: what may be done, and what follows from it. No HTTP here, and no SQL.
+//!
+//! What a function asks for says who may call it: an [`OrgScope`](access::OrgScope) or a
+//! [`GlobalScope`](access::GlobalScope) is only to be had from an authorised [`Caller`](access::Caller).
 
 pub mod access;
+pub mod activation;
+pub mod api_key;
+pub mod attempts;
+pub mod client_pool;
+pub mod device;
+pub mod device_app;
+pub mod environment;
+pub mod organization;
+pub mod otp;
+pub mod pool_urls;
+pub mod sync;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use sqlx::PgPool;
+use sqlx::pool::PoolConnection;
+use sqlx::{Postgres, Transaction};
+use time::OffsetDateTime;
+
+use crate::clock::Clock;
+use crate::config::Mode;
+use crate::crypto_at_rest::{MasterKey, SealError};
+use crate::entropy::{Entropy, Rng};
+use crate::publisher::Publications;
+use crate::store::StoreError;
+
+/// How long an answer waits for its documents to be in KV (api.md §1, §2).
+const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
+
+/// What the rules work with.
+#[derive(Clone)]
+pub struct Context {
+    /// The database.
+    pub db: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// Encrypts private keys at rest.
+    pub master_key: MasterKey,
+    /// The publisher, as far as the rules know it.
+    pub publications: Publications,
+    /// The prefix of every issuer.
+    pub edge_url: String,
+    /// Where devices reach this control plane.
+    pub public_url: String,
+    /// Whether short times are allowed.
+    pub mode: Mode,
+}
+
+impl Context {
+    fn now(&self) -> OffsetDateTime {
+        self.clock.now()
+    }
+
+    fn rng(&self) -> Rng {
+        self.entropy.rng()
+    }
+
+    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+        Ok(self.db.begin().await?)
+    }
+
+    async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
+        Ok(self.db.acquire().await?)
+    }
+}
+
+/// Why something could not be created.
+#[derive(Debug, thiserror::Error)]
+pub enum CreateError {
+    /// There is one with this id.
+    #[error("the id is taken")]
+    IdTaken,
+    /// What it was to belong to has been deleted in the meantime.
+    #[error("what it was to belong to is gone")]
+    ParentGone,
+    /// The database.
+    #[error(transparent)]
+    Store(StoreError),
+    /// A key could not be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
+impl From<StoreError> for CreateError {
+    fn from(error: StoreError) -> Self {
+        if error.is_duplicate() {
+            Self::IdTaken
+        } else if error.is_dangling() {
+            Self::ParentGone
+        } else {
+            Self::Store(error)
+        }
+    }
+}
+
+async fn commit(tx: Transaction<'static, Postgres>) -> Result<(), StoreError> {
+    Ok(tx.commit().await?)
+}

@@ -38,9 +38,8 @@ pub async fn find_caller(
     .fetch_optional(tx)
     .await?;
     row.map(|row| {
-        let permission = |name: &String| {
-            name.parse::<Permission>().map_err(|error| corrupt("api_key.permissions", error))
-        };
+        let permission =
+            |name: &String| name.parse::<Permission>().map_err(|error| corrupt("api_key.permissions", error));
         Ok(Caller {
             api_key_id: row.id,
             org: row.org_id.map(|org| id("api_key.org_id", &org)).transpose()?,

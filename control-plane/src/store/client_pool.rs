@@ -75,43 +75,21 @@ pub struct Provisioning {
     pub max_per_hour: u32,
 }
 
-/// Adds the pool of an environment that the same transaction has added.
-pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) -> Result<(), StoreError> {
-    let provisioning = &pool.provisioning;
-    sqlx::query!(
-        "insert into client_pool
-             (id, org_id, env_id, kind, token_ttl_seconds, claims_profile, audience, cors_origins, key_backend,
-              key_mode, kms_key_id, rotation_period_seconds, max_staleness_seconds, provisioning_mode,
-              provisioning_match, provisioning_client_app_id, provisioning_scopes, device_id_template,
-              provisioning_tags, provisioning_max_per_hour, bind_to_certificate, created_at, updated_at)
-         values ($1, $2, $3, 'device', $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14, $15, $16, $17, $18, $19, $20,
-                 $21, $22)",
-        pool.id.0,
+/// Adds the pool of an environment that the same transaction has added, with the default rules. Answers with its window,
+/// in seconds.
+pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, now: OffsetDateTime) -> Result<u32, StoreError> {
+    let window = sqlx::query_scalar!(
+        "insert into client_pool (id, org_id, env_id, kind, created_at, updated_at)
+         values ($1, $2, $3, 'device', $4, $4)
+         returning max_staleness_seconds",
+        scope.pool().0,
         scope.org().as_str(),
         scope.env().as_str(),
-        integer(pool.token_ttl_seconds),
-        profile_name(pool.claims_profile),
-        &pool.audience,
-        &pool.cors_origins,
-        pool.key_backend,
-        pool.key_mode.as_deref(),
-        pool.kms_key_id.as_deref(),
-        integer(pool.rotation_period_seconds),
-        integer(pool.max_staleness_seconds),
-        provisioning.mode,
-        provisioning.r#match,
-        provisioning.client_app_id.as_str(),
-        &Vec::from(provisioning.scopes.clone()),
-        provisioning.device_id_template,
-        Json(&provisioning.tags) as _,
-        integer(provisioning.max_per_hour),
-        pool.bind_to_certificate,
-        pool.created_at,
-        pool.updated_at,
+        now,
     )
-    .execute(tx)
+    .fetch_one(tx)
     .await?;
-    Ok(())
+    Ok(window.unsigned_abs())
 }
 
 /// The environment's pool.

@@ -1,10 +1,8 @@
 //! `device_app`, with the OAuth client that belongs to each.
 
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId};
-use keypost_shared::jwk::JwkSet;
 use keypost_shared::scope::Scopes;
 use sqlx::PgConnection;
-use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
@@ -29,9 +27,9 @@ pub struct DeviceApp {
     /// What its tokens may be for.
     pub scopes: Scopes,
     /// The keys that it may prove itself with (RFC 7523 §2.2).
-    pub jwks: Option<JwkSet>,
+    pub jwks: Option<serde_json::Value>,
     /// Whether it has been activated.
-    pub has_secret: bool,
+    pub activated: bool,
     /// When it was created.
     pub created_at: OffsetDateTime,
     /// When it was last changed.
@@ -78,7 +76,7 @@ pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, app: &DeviceApp) ->
         app.id,
         app.name.as_deref().unwrap_or(app.client_app_id.as_str()),
         &Vec::from(app.scopes.clone()),
-        app.jwks.as_ref().map(Json) as _,
+        app.jwks,
         app.created_at,
         app.updated_at,
     )
@@ -100,8 +98,7 @@ pub async fn find(
     };
     let row = sqlx::query!(
         r#"select a.id, a.device_id, a.client_app_id, c.client_id, a.name, a.description, c.scopes,
-                  c.jwks as "jwks: Json<JwkSet>", c.secret_hash is not null as "has_secret!",
-                  a.created_at, a.updated_at
+                  c.jwks, c.secret_hash is not null as "activated!", a.created_at, a.updated_at
              from device_app a
              join oauth_client c on c.org_id = a.org_id and c.env_id = a.env_id and c.device_app_id = a.id
             where a.org_id = $1 and a.env_id = $2 and a.device_id = $3
@@ -123,8 +120,8 @@ pub async fn find(
             name: row.name,
             description: row.description,
             scopes: Scopes::new(row.scopes).map_err(|error| corrupt("oauth_client.scopes", error))?,
-            jwks: row.jwks.map(|jwks| jwks.0),
-            has_secret: row.has_secret,
+            jwks: row.jwks,
+            activated: row.activated,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

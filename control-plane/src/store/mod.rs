@@ -129,7 +129,8 @@ pub async fn lock(tx: &mut PgConnection, lock: AdvisoryLock) -> Result<(), Store
 
 /// Takes a lock that lasts until the transaction ends, or says that another process has it.
 pub async fn try_lock(tx: &mut PgConnection, lock: AdvisoryLock) -> Result<bool, StoreError> {
-    let taken = sqlx::query_scalar!("select pg_try_advisory_xact_lock($1)", lock as i64).fetch_one(tx).await?;
+    let taken =
+        sqlx::query_scalar!("select pg_try_advisory_xact_lock($1)", lock as i64).fetch_one(tx).await?;
     Ok(taken == Some(true))
 }
 
@@ -145,8 +146,8 @@ pub enum AdvisoryLock {
     Root = 0x6b70_0003,
 }
 
-/// Reads a stored id back into its type.
-fn id<T: FromStr<Err = IdError>>(column: &'static str, text: &str) -> Result<T, StoreError> {
+/// Reads an id that the control plane itself wrote.
+pub(crate) fn id<T: FromStr<Err = IdError>>(column: &'static str, text: &str) -> Result<T, StoreError> {
     text.parse().map_err(|error: IdError| corrupt(column, error))
 }
 

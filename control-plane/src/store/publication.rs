@@ -163,6 +163,17 @@ pub async fn is_published(tx: &mut PgConnection, marks: &[Mark]) -> Result<bool,
     Ok(!waiting)
 }
 
+/// Whether a document of this key has ever been written.
+pub async fn was_ever_published(tx: &mut PgConnection, key: &KvKey) -> Result<bool, StoreError> {
+    let published = sqlx::query_scalar!(
+        r#"select exists (select from publication where key = $1 and published_generation > 0) as "published!""#,
+        key.to_string(),
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(published)
+}
+
 /// Leases what is due, most urgent and oldest first, and gives each key its next version: from here on, whatever
 /// happens, no document of the key gets that version again.
 ///

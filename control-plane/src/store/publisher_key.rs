@@ -42,7 +42,10 @@ pub async fn insert(
 
 /// All keys, as their schedule sees them. A key that took its last turn after `retired_before` may still have signed
 /// something that is on its way.
-pub async fn all(tx: &mut PgConnection, retired_before: OffsetDateTime) -> Result<Vec<PublisherKey>, StoreError> {
+pub async fn all(
+    tx: &mut PgConnection,
+    retired_before: OffsetDateTime,
+) -> Result<Vec<PublisherKey>, StoreError> {
     let rows = sqlx::query!(
         r#"select k.kid, k.listed_at, k.signs_since,
                   (exists (select from publication p where p.publisher_kid = k.kid)

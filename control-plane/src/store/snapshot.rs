@@ -103,7 +103,8 @@ pub async fn freeze(tx: &mut PgConnection) -> Result<(), StoreError> {
 
 /// The longest window of all pools, in seconds.
 pub async fn longest_window(tx: &mut PgConnection) -> Result<Option<u32>, StoreError> {
-    let longest = sqlx::query_scalar!("select max(max_staleness_seconds) from client_pool").fetch_one(tx).await?;
+    let longest =
+        sqlx::query_scalar!("select max(max_staleness_seconds) from client_pool").fetch_one(tx).await?;
     Ok(longest.map(|seconds| seconds.unsigned_abs()))
 }
 

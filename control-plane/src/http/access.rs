@@ -1,0 +1,222 @@
+//! Extractors that load what a path names, and authorise the caller to it. A handler that takes one cannot forget either.
+//!
+//! The order is that of what may be learnt: first who is asking (401), then whether the ids are well-formed (400), then
+//! whose the thing is (404, as if it were not there), then what the key may do (403), then whether it is there (404).
+
+use std::fmt::Display;
+use std::marker::PhantomData;
+use std::str::FromStr;
+
+use axum::extract::{FromRequestParts, RawPathParams};
+use axum::http::request::Parts;
+use keypost_shared::id::{ClientAppId, DeviceId, EnvId, OrgId};
+use uuid::Uuid;
+
+use super::App;
+use super::problem::{FieldError, Problem, denied};
+use crate::service;
+use crate::service::access::{Caller, GlobalScope, OrgScope, Permission};
+use crate::store::device::Device;
+use crate::store::device_app::{AppName, DeviceApp};
+use crate::store::environment::{EnvScope, Environment};
+use crate::store::organization::Organization;
+
+/// What a handler needs the caller's key to permit.
+pub(super) trait Right: Send {
+    const PERMISSION: Permission;
+}
+
+macro_rules! right {
+    ($($name:ident),*) => {$(
+        pub(super) enum $name {}
+
+        impl Right for $name {
+            const PERMISSION: Permission = Permission::$name;
+        }
+    )*};
+}
+
+right!(OrgRead, OrgWrite, DeviceRead, DeviceWrite, OtpCreate, SyncWrite);
+
+/// A caller who may reach everything.
+pub(super) struct Everything<R> {
+    pub(super) scope: GlobalScope,
+    right: PhantomData<R>,
+}
+
+/// An organization that the caller may use.
+pub(super) struct InOrg<R> {
+    pub(super) scope: OrgScope,
+    pub(super) organization: Organization,
+    right: PhantomData<R>,
+}
+
+/// An environment that the caller may use.
+pub(super) struct InEnv<R> {
+    pub(super) scope: EnvScope,
+    pub(super) environment: Environment,
+    right: PhantomData<R>,
+}
+
+/// A device that the caller may use.
+pub(super) struct InDevice<R> {
+    pub(super) scope: EnvScope,
+    pub(super) device: Device,
+    right: PhantomData<R>,
+}
+
+/// An app of a device that the caller may use.
+pub(super) struct InApp<R> {
+    pub(super) scope: EnvScope,
+    pub(super) app: DeviceApp,
+    right: PhantomData<R>,
+}
+
+impl<R: Right> FromRequestParts<App> for Everything<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let scope = caller.enter_everything(R::PERMISSION).map_err(|reason| denied(reason, "thing"))?;
+        Ok(Self { scope, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InOrg<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let org = ids.take::<OrgId>("orgId");
+        ids.finish()?;
+        let scope = enter::<R>(&caller, org)?;
+        let organization = service::organization::find(app.context(), &scope).await?;
+        let organization = organization.ok_or_else(|| Problem::not_found("organization"))?;
+        Ok(Self { scope, organization, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InEnv<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let (org, env) = (ids.take::<OrgId>("orgId"), ids.take::<EnvId>("envId"));
+        ids.finish()?;
+        let (scope, environment) = find_environment(app, enter::<R>(&caller, org)?, env).await?;
+        Ok(Self { scope, environment, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InDevice<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let (org, env) = (ids.take::<OrgId>("orgId"), ids.take::<EnvId>("envId"));
+        let device = ids.take::<DeviceId>("deviceId");
+        ids.finish()?;
+        let (scope, _) = find_environment(app, enter::<R>(&caller, org)?, env).await?;
+        let device = find_device(app, &scope, device).await?;
+        Ok(Self { scope, device, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InApp<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let (org, env) = (ids.take::<OrgId>("orgId"), ids.take::<EnvId>("envId"));
+        let (device, name) = (ids.take::<DeviceId>("deviceId"), ids.take::<PathAppName>("appId"));
+        ids.finish()?;
+        let (scope, _) = find_environment(app, enter::<R>(&caller, org)?, env).await?;
+        let device = find_device(app, &scope, device).await?;
+        let not_found = || Problem::not_found("app");
+        let PathAppName(name) = name.ok_or_else(not_found)?;
+        let found = service::device_app::find(app.context(), &scope, &device.id, &name).await?;
+        Ok(Self { scope, app: found.ok_or_else(not_found)?, right: PhantomData })
+    }
+}
+
+async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+    let mut values = parts.headers.get_all("x-api-key").iter();
+    let (Some(value), None) = (values.next(), values.next()) else {
+        return Err(Problem::unauthenticated());
+    };
+    let text = value.to_str().map_err(|_| Problem::unauthenticated())?;
+    Ok(service::api_key::authenticate(app.context(), text).await?)
+}
+
+fn enter<R: Right>(caller: &Caller, org: Option<OrgId>) -> Result<OrgScope, Problem> {
+    let org = org.ok_or_else(|| Problem::not_found("organization"))?;
+    caller.enter(&org, R::PERMISSION).map_err(|reason| denied(reason, "organization"))
+}
+
+async fn find_environment(
+    app: &App,
+    scope: OrgScope,
+    env: Option<EnvId>,
+) -> Result<(EnvScope, Environment), Problem> {
+    let not_found = || Problem::not_found("environment");
+    let env = env.ok_or_else(not_found)?;
+    let environment = service::environment::find(app.context(), &scope, &env).await?.ok_or_else(not_found)?;
+    Ok((environment.within(&scope), environment))
+}
+
+async fn find_device(app: &App, scope: &EnvScope, device: Option<DeviceId>) -> Result<Device, Problem> {
+    let not_found = || Problem::not_found("device");
+    let device = device.ok_or_else(not_found)?;
+    service::device::find(app.context(), scope, &device).await?.ok_or_else(not_found)
+}
+
+/// The ids in a path, each read into its type; what is wrong with any of them is told together.
+struct PathIds {
+    values: Vec<(String, String)>,
+    errors: Vec<FieldError>,
+}
+
+impl PathIds {
+    async fn read(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let params = RawPathParams::from_request_parts(parts, app)
+            .await
+            .map_err(|_| Problem::invalid_field("path", "is not UTF-8 when decoded"))?;
+        let values = params.iter().map(|(name, value)| (name.to_owned(), value.to_owned())).collect();
+        Ok(Self { values, errors: Vec::new() })
+    }
+
+    /// The id of that name. None is an error, which [`finish`](Self::finish) reports.
+    fn take<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+        let text = self.values.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value);
+        match text.parse() {
+            Ok(id) => Some(id),
+            Err(error) => {
+                self.errors.push(FieldError { field: name.to_owned(), detail: error.to_string() });
+                None
+            }
+        }
+    }
+
+    fn finish(self) -> Result<(), Problem> {
+        if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
+    }
+}
+
+/// The id of an app, or the name of the application that it is. A UUID is a slug too, and means the id.
+struct PathAppName(AppName);
+
+impl FromStr for PathAppName {
+    type Err = keypost_shared::id::IdError;
+
+    fn from_str(text: &str) -> Result<Self, Self::Err> {
+        let id = Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text);
+        match id {
+            Some(id) => Ok(Self(AppName::Id(id))),
+            None => text.parse::<ClientAppId>().map(|name| Self(AppName::ClientApp(name))),
+        }
+    }
+}

@@ -1,0 +1,242 @@
+//! JSON bodies: read within limits, and taken apart field by field, so that one answer names everything that is wrong.
+
+use std::collections::BTreeMap;
+use std::fmt;
+use std::time::Duration;
+
+use axum::body::{Body as HttpBody, to_bytes};
+use axum::extract::{FromRequest, Request};
+use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
+use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
+use serde_json::Value;
+use tokio::time::timeout;
+
+use super::App;
+use super::problem::{FieldError, Problem};
+
+/// The most bytes of a body (api.md).
+const MAX_BODY_BYTES: usize = 1 << 20;
+/// How long a body may take to arrive.
+const BODY_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// What a request says in its body.
+pub(super) trait FromFields: Sized {
+    /// Takes the fields that it knows. `None` where one of them is wrong, which `fields` has noted.
+    fn from_fields(fields: &mut Fields) -> Option<Self>;
+}
+
+/// A body that must be there.
+pub(super) struct JsonBody<T>(pub(super) T);
+
+/// A body that may be absent, which is the same as an empty object.
+pub(super) struct OptionalJsonBody<T>(pub(super) T);
+
+impl<T: FromFields> FromRequest<App> for JsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        check_content_type(&request)?;
+        let bytes = read(request).await?;
+        parse(&bytes).map(Self)
+    }
+}
+
+impl<T: FromFields> FromRequest<App> for OptionalJsonBody<T> {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        let content_type = check_content_type(&request);
+        let bytes = read(request).await?;
+        if bytes.is_empty() {
+            return parse(b"{}").map(Self);
+        }
+        content_type?;
+        parse(&bytes).map(Self)
+    }
+}
+
+/// `application/json`, which is always UTF-8 (RFC 8259 §8.1), or a merge patch (RFC 7396 §4).
+fn check_content_type(request: &Request) -> Result<(), Problem> {
+    let refused = || Problem::unsupported_media_type("application/json");
+    let header = request.headers().get(CONTENT_TYPE).ok_or_else(refused)?;
+    let text = header.to_str().map_err(|_| refused())?.to_ascii_lowercase();
+    let (essence, parameters) = text.split_once(';').unwrap_or((&text, ""));
+    let utf8 = parameters
+        .split(';')
+        .filter_map(|parameter| parameter.split_once('='))
+        .filter(|(name, _)| name.trim() == "charset")
+        .all(|(_, value)| value.trim().trim_matches('"') == "utf-8");
+    match essence.trim() {
+        "application/json" | "application/merge-patch+json" if utf8 => Ok(()),
+        _ => Err(refused()),
+    }
+}
+
+async fn read(request: Request<HttpBody>) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::body_too_large(MAX_BODY_BYTES);
+    let announced =
+        request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
+    if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+        return Err(too_large());
+    }
+    let reading = to_bytes(request.into_body(), MAX_BODY_BYTES);
+    match timeout(BODY_TIMEOUT, reading).await {
+        Err(_) => Err(Problem::slow_body()),
+        Ok(Ok(bytes)) => Ok(bytes.into()),
+        Ok(Err(error)) if is_length_limit(&error) => Err(too_large()),
+        Ok(Err(_)) => Err(Problem::malformed_body("the body broke off")),
+    }
+}
+
+fn is_length_limit(error: &axum::Error) -> bool {
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        if error.is::<http_body_util::LengthLimitError>() {
+            return true;
+        }
+        cause = error.source();
+    }
+    false
+}
+
+fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
+    let object: Object = serde_json::from_slice(bytes).map_err(|error| {
+        // What serde_json says of its own about broken texts, and this module about the rest, repeats no value.
+        let reason = match error.classify() {
+            serde_json::error::Category::Data => "must be a JSON object with each field once".to_owned(),
+            _ => format!("is not JSON: {error}"),
+        };
+        Problem::malformed_body(format!("the body {reason}"))
+    })?;
+    let mut fields = Fields { values: object.0, errors: Vec::new() };
+    let read = T::from_fields(&mut fields);
+    let unknown =
+        fields.values.keys().map(|name| FieldError { field: name.clone(), detail: "is unknown".into() });
+    fields.errors.extend(unknown);
+    match read {
+        Some(read) if fields.errors.is_empty() => Ok(read),
+        _ => Err(Problem::invalid(fields.errors)),
+    }
+}
+
+/// The fields of a JSON object. Each is taken once; what is left over is unknown.
+pub(super) struct Fields {
+    values: BTreeMap<String, Value>,
+    errors: Vec<FieldError>,
+}
+
+/// What is wrong with a value: where in it (empty for the value itself, else `.name` or `[index]`), and what.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) struct Invalid(pub(super) Vec<(String, String)>);
+
+impl Invalid {
+    /// The value itself is wrong.
+    pub(super) fn new(detail: impl ToString) -> Self {
+        Self(vec![(String::new(), detail.to_string())])
+    }
+}
+
+impl Fields {
+    /// A field that must be there.
+    pub(super) fn required<T>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match self.take(name) {
+            Some(value) => self.check(name, value, check),
+            None => {
+                self.errors.push(FieldError { field: name.to_owned(), detail: "is required".to_owned() });
+                None
+            }
+        }
+    }
+
+    /// A field that may be absent, or `null`, which is the same. The outer `None` is an error.
+    pub(super) fn optional<T>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        match self.take(name) {
+            Some(value) => self.check(name, value, check).map(Some),
+            None => Some(None),
+        }
+    }
+
+    /// A field that is as if `default` had been sent where it is absent or `null`.
+    pub(super) fn with_default<T>(
+        &mut self,
+        name: &str,
+        default: Value,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        let value = self.take(name).unwrap_or(default);
+        self.check(name, value, check)
+    }
+
+    /// A field of a merge patch (RFC 7396): absent, it leaves things as they are; `null` resets them to `default`.
+    pub(super) fn patch<T>(
+        &mut self,
+        name: &str,
+        default: T,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        match self.values.remove(name) {
+            None => Some(None),
+            Some(Value::Null) => Some(Some(default)),
+            Some(value) => self.check(name, value, check).map(Some),
+        }
+    }
+
+    fn take(&mut self, name: &str) -> Option<Value> {
+        self.values.remove(name).filter(|value| !value.is_null())
+    }
+
+    fn check<T>(
+        &mut self,
+        name: &str,
+        value: Value,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<T> {
+        match check(value) {
+            Ok(value) => Some(value),
+            Err(Invalid(errors)) => {
+                let errors = errors
+                    .into_iter()
+                    .map(|(inside, detail)| FieldError { field: format!("{name}{inside}"), detail });
+                self.errors.extend(errors);
+                None
+            }
+        }
+    }
+}
+
+/// A JSON object whose names are all different: what a repeated one means, every reader decides differently.
+struct Object(BTreeMap<String, Value>);
+
+impl<'de> Deserialize<'de> for Object {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct ObjectVisitor;
+
+        impl<'de> Visitor<'de> for ObjectVisitor {
+            type Value = Object;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
+                let mut values = BTreeMap::new();
+                while let Some((name, value)) = map.next_entry::<String, Value>()? {
+                    if values.insert(name, value).is_some() {
+                        return Err(A::Error::custom("a repeated field"));
+                    }
+                }
+                Ok(Object(values))
+            }
+        }
+
+        deserializer.deserialize_map(ObjectVisitor)
+    }
+}

@@ -1,0 +1,123 @@
+//! `/api/internal/org/{orgId}/env/{envId}/pool`
+
+use std::collections::BTreeMap;
+
+use axum::extract::State;
+use axum::response::Response;
+use keypost_shared::document::ClaimsProfile;
+use serde::Serialize;
+use serde_json::Value;
+use time::OffsetDateTime;
+
+use super::access::{InEnv, OrgRead, OrgWrite};
+use super::body::{Fields, FromFields, Invalid, JsonBody};
+use super::problem::Problem;
+use super::{App, answer, fields};
+use crate::service::client_pool::{self, PoolChange};
+use crate::store::client_pool::{ClientPool, profile_name};
+
+impl FromFields for PoolChange {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        // What a number may be depends on the deployment, so the service says.
+        let token_ttl_seconds = fields.optional("tokenTtlSeconds", any_integer);
+        let max_staleness_seconds = fields.optional("maxStalenessSeconds", any_integer);
+        let claims_profile = fields.patch("claimsProfile", ClaimsProfile::Device, claims_profile);
+        let audience = fields.patch("audience", Vec::new(), fields::audience);
+        let cors_origins = fields.patch("corsOrigins", Vec::new(), fields::origins);
+        Some(Self {
+            token_ttl_seconds: token_ttl_seconds?,
+            max_staleness_seconds: max_staleness_seconds?,
+            claims_profile: claims_profile?,
+            audience: audience?,
+            cors_origins: cors_origins?,
+        })
+    }
+}
+
+fn any_integer(value: Value) -> Result<u32, Invalid> {
+    fields::integer(value, 0, u32::MAX)
+}
+
+fn claims_profile(value: Value) -> Result<ClaimsProfile, Invalid> {
+    match value.as_str() {
+        Some("device") => Ok(ClaimsProfile::Device),
+        Some("rfc9068") => Ok(ClaimsProfile::Rfc9068),
+        _ => Err(Invalid::new("must be device or rfc9068")),
+    }
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct PoolAnswer<'a> {
+    client_pool_id: String,
+    token_ttl_seconds: u32,
+    claims_profile: &'a str,
+    audience: &'a [String],
+    cors_origins: &'a [String],
+    key_backend: &'a str,
+    key_mode: Option<&'a str>,
+    kms_key_id: Option<&'a str>,
+    rotation_period_seconds: u32,
+    max_staleness_seconds: u32,
+    provisioning: ProvisioningAnswer<'a>,
+    bind_to_certificate: bool,
+    #[serde(with = "time::serde::rfc3339")]
+    created_at: OffsetDateTime,
+    #[serde(with = "time::serde::rfc3339")]
+    updated_at: OffsetDateTime,
+}
+
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct ProvisioningAnswer<'a> {
+    mode: &'a str,
+    r#match: Option<&'a Value>,
+    client_app_id: &'a str,
+    scopes: Vec<&'a str>,
+    device_id_template: &'a str,
+    tags: &'a BTreeMap<String, String>,
+    max_per_hour: u32,
+}
+
+/// `GET …/pool`
+pub(super) async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
+    let pool = client_pool::find(app.context(), &env.scope).await?;
+    Ok(show(&pool.ok_or_else(|| Problem::not_found("environment"))?))
+}
+
+/// `PATCH …/pool`
+pub(super) async fn change(
+    State(app): State<App>,
+    env: InEnv<OrgWrite>,
+    JsonBody(change): JsonBody<PoolChange>,
+) -> Result<Response, Problem> {
+    Ok(show(&client_pool::change(app.context(), &env.scope, change).await?))
+}
+
+fn show(pool: &ClientPool) -> Response {
+    let provisioning = &pool.provisioning;
+    answer(&PoolAnswer {
+        client_pool_id: pool.id.to_string(),
+        token_ttl_seconds: pool.token_ttl_seconds,
+        claims_profile: profile_name(pool.claims_profile),
+        audience: &pool.audience,
+        cors_origins: &pool.cors_origins,
+        key_backend: &pool.key_backend,
+        key_mode: pool.key_mode.as_deref(),
+        kms_key_id: pool.kms_key_id.as_deref(),
+        rotation_period_seconds: pool.rotation_period_seconds,
+        max_staleness_seconds: pool.max_staleness_seconds,
+        provisioning: ProvisioningAnswer {
+            mode: &provisioning.mode,
+            r#match: provisioning.r#match.as_ref(),
+            client_app_id: provisioning.client_app_id.as_str(),
+            scopes: provisioning.scopes.iter().collect(),
+            device_id_template: &provisioning.device_id_template,
+            tags: &provisioning.tags,
+            max_per_hour: provisioning.max_per_hour,
+        },
+        bind_to_certificate: pool.bind_to_certificate,
+        created_at: pool.created_at,
+        updated_at: pool.updated_at,
+    })
+}

@@ -1,0 +1,248 @@
+//! The checks of single values (the limits of api.md).
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::str::FromStr;
+
+use keypost_shared::scope::Scopes;
+use reqwest::Url;
+use serde_json::value::{RawValue, to_raw_value};
+use serde_json::{Map, Value};
+
+use super::body::Invalid;
+
+const MAX_NAME: usize = 200;
+const MAX_DESCRIPTION: usize = 2000;
+const MAX_METADATA_BYTES: usize = 16 << 10;
+const MAX_METADATA_DEPTH: u32 = 32;
+const MAX_TAGS: usize = 64;
+const MAX_TAG_NAME: usize = 64;
+const MAX_TAG_VALUE: usize = 256;
+const MAX_URLS: usize = 32;
+const MAX_URL_LENGTH: usize = 2048;
+const MAX_JWKS_KEYS: usize = 10;
+
+/// A text that is read by its type.
+pub(super) fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, Invalid> {
+    text(value)?.parse().map_err(Invalid::new)
+}
+
+/// A text of any content, for what is checked elsewhere.
+pub(super) fn text(value: Value) -> Result<String, Invalid> {
+    match value {
+        Value::String(text) => Ok(text),
+        _ => Err(Invalid::new("must be a string")),
+    }
+}
+
+/// What a thing is called.
+pub(super) fn name(value: Value) -> Result<String, Invalid> {
+    let name = bounded(value, MAX_NAME)?;
+    if name.trim().is_empty() { Err(Invalid::new("must not be empty")) } else { Ok(name) }
+}
+
+/// What a thing is.
+pub(super) fn description(value: Value) -> Result<String, Invalid> {
+    bounded(value, MAX_DESCRIPTION)
+}
+
+/// A whole number.
+pub(super) fn integer(value: Value, least: u32, most: u32) -> Result<u32, Invalid> {
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number
+        .filter(|number| (least..=most).contains(number))
+        .ok_or_else(|| Invalid::new(format!("must be a whole number from {least} to {most}")))
+}
+
+/// Scopes, of which there must be one at least.
+pub(super) fn scopes(value: Value) -> Result<Scopes, Invalid> {
+    let scopes = Scopes::new(texts(value)?).map_err(Invalid::new)?;
+    if scopes.is_empty() { Err(Invalid::new("must name at least one scope")) } else { Ok(scopes) }
+}
+
+/// One text, or several.
+pub(super) fn audience(value: Value) -> Result<Vec<String>, Invalid> {
+    let audience = match value {
+        Value::String(one) => vec![one],
+        several => texts(several)?,
+    };
+    if audience.len() > MAX_URLS {
+        return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
+    }
+    let fits = |one: &String| (1..=MAX_URL_LENGTH).contains(&one.len()) && !has_control(one);
+    if audience.iter().all(fits) {
+        Ok(audience)
+    } else {
+        Err(Invalid::new(format!(
+            "must have 1 to {MAX_URL_LENGTH} characters each, and no control characters"
+        )))
+    }
+}
+
+/// The URL of a server.
+pub(super) fn server_url(value: Value) -> Result<String, Invalid> {
+    let text = text(value)?;
+    check_server_url(&text).map_err(Invalid::new)?;
+    Ok(text)
+}
+
+/// The URLs of servers.
+pub(super) fn server_urls(value: Value) -> Result<Vec<String>, Invalid> {
+    let urls = texts(value)?;
+    if urls.len() > MAX_URLS {
+        return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
+    }
+    each(urls.iter().enumerate().map(|(index, url)| (format!("[{index}]"), check_server_url(url))))?;
+    Ok(urls)
+}
+
+/// Web origins (RFC 6454 §6.2), spelt as browsers send them.
+pub(super) fn origins(value: Value) -> Result<Vec<String>, Invalid> {
+    let origins = texts(value)?;
+    if origins.len() > MAX_URLS {
+        return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
+    }
+    let check = |origin: &str| match Url::parse(origin) {
+        Ok(url)
+            if matches!(url.scheme(), "http" | "https") && url.origin().ascii_serialization() == origin =>
+        {
+            Ok(())
+        }
+        _ => Err("must be an origin, such as https://app.example.com"),
+    };
+    each(origins.iter().enumerate().map(|(index, origin)| (format!("[{index}]"), check(origin))))?;
+    Ok(origins)
+}
+
+/// Tags: an object of texts.
+pub(super) fn tags(value: Value) -> Result<BTreeMap<String, String>, Invalid> {
+    let Value::Object(object) = value else {
+        return Err(Invalid::new("must be an object of strings"));
+    };
+    if object.len() > MAX_TAGS {
+        return Err(Invalid::new(format!("must have at most {MAX_TAGS} entries")));
+    }
+    each(object.iter().map(|(name, value)| (format!(".{name}"), check_tag(name, value))))?;
+    let text = |value| match value {
+        Value::String(text) => text,
+        _ => String::new(),
+    };
+    Ok(object.into_iter().map(|(name, value)| (name, text(value))).collect())
+}
+
+/// Metadata: a JSON object, kept as it is.
+pub(super) fn metadata(value: Value) -> Result<Box<RawValue>, Invalid> {
+    let Value::Object(object) = value else {
+        return Err(Invalid::new("must be an object"));
+    };
+    check_metadata(&object, MAX_METADATA_DEPTH).map_err(Invalid::new)?;
+    let raw = to_raw_value(&object).map_err(|_| Invalid::new("must be an object"))?;
+    if raw.get().len() > MAX_METADATA_BYTES {
+        return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
+    }
+    Ok(raw)
+}
+
+/// A JWK Set (RFC 7517 §5) of public keys.
+pub(super) fn public_jwks(value: Value) -> Result<Value, Invalid> {
+    const PRIVATE: [&str; 8] = ["d", "p", "q", "dp", "dq", "qi", "oth", "k"];
+    let keys = value.get("keys").and_then(Value::as_array);
+    let Some(keys) = keys.filter(|keys| (1..=MAX_JWKS_KEYS).contains(&keys.len())) else {
+        return Err(Invalid::new(format!("must be a JWK Set of 1 to {MAX_JWKS_KEYS} keys")));
+    };
+    let check = |key: &Value| match key.as_object() {
+        Some(key) if PRIVATE.iter().any(|member| key.contains_key(*member)) => {
+            Err("must be a public key: this one has private members, so do not use it any more")
+        }
+        Some(key) if matches!(key.get("kty").and_then(Value::as_str), Some("EC" | "RSA")) => Ok(()),
+        _ => Err("must be a JWK with kty EC or RSA"),
+    };
+    each(keys.iter().enumerate().map(|(index, key)| (format!(".keys[{index}]"), check(key))))?;
+    match value.as_object() {
+        Some(object) => check_metadata(object, MAX_METADATA_DEPTH).map_err(Invalid::new)?,
+        None => return Err(Invalid::new("must be an object")),
+    }
+    if value.to_string().len() > MAX_METADATA_BYTES {
+        return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
+    }
+    Ok(value)
+}
+
+fn bounded(value: Value, most: usize) -> Result<String, Invalid> {
+    let text = text(value)?;
+    if text.chars().count() > most {
+        Err(Invalid::new(format!("must have at most {most} characters")))
+    } else if has_control(&text) {
+        Err(Invalid::new("must not have control characters"))
+    } else {
+        Ok(text)
+    }
+}
+
+fn texts(value: Value) -> Result<Vec<String>, Invalid> {
+    let wrong = || Invalid::new("must be an array of strings");
+    let Value::Array(values) = value else { return Err(wrong()) };
+    values.into_iter().map(|value| text(value).map_err(|_| wrong())).collect()
+}
+
+fn check_server_url(text: &str) -> Result<(), &'static str> {
+    if text.len() > MAX_URL_LENGTH {
+        return Err("must have at most 2048 characters");
+    }
+    // The text goes out as it came in, so what a parser would quietly mend or drop is refused.
+    let clean = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
+    match Url::parse(text) {
+        Ok(url) if clean && matches!(url.scheme(), "http" | "https") && url.has_host() => {
+            if url.username().is_empty() && url.password().is_none() {
+                Ok(())
+            } else {
+                Err("must not have a user name or a password")
+            }
+        }
+        _ => Err("must be an http or https URL"),
+    }
+}
+
+fn check_tag(name: &str, value: &Value) -> Result<(), &'static str> {
+    let good_name = (1..=MAX_TAG_NAME).contains(&name.len())
+        && name.bytes().all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'_' | b':' | b'-'));
+    match value {
+        _ if !good_name => {
+            Err("must have a name of at most 64 letters, digits, dots, colons, hyphens and underscores")
+        }
+        Value::String(text) if text.chars().count() > MAX_TAG_VALUE => {
+            Err("must have at most 256 characters")
+        }
+        Value::String(text) if has_control(text) => Err("must not have control characters"),
+        Value::String(_) => Ok(()),
+        _ => Err("must be a string"),
+    }
+}
+
+fn check_metadata(object: &Map<String, Value>, depth: u32) -> Result<(), &'static str> {
+    if object.keys().any(|name| has_control(name)) {
+        return Err("must not have control characters");
+    }
+    object.values().try_for_each(|value| check_metadata_value(value, depth))
+}
+
+fn check_metadata_value(value: &Value, depth: u32) -> Result<(), &'static str> {
+    let Some(inside) = depth.checked_sub(1) else { return Err("must not be nested that deeply") };
+    match value {
+        Value::Object(object) => check_metadata(object, inside),
+        Value::Array(values) => values.iter().try_for_each(|value| check_metadata_value(value, inside)),
+        Value::String(text) if has_control(text) => Err("must not have control characters"),
+        _ => Ok(()),
+    }
+}
+
+fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
+/// Collects what is wrong with the parts of a value.
+fn each<'a>(parts: impl Iterator<Item = (String, Result<(), &'a str>)>) -> Result<(), Invalid> {
+    let errors: Vec<(String, String)> =
+        parts.filter_map(|(place, checked)| checked.err().map(|detail| (place, detail.to_owned()))).collect();
+    if errors.is_empty() { Ok(()) } else { Err(Invalid(errors)) }
+}

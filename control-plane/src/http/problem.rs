@@ -1,0 +1,266 @@
+//! Errors as they are answered: `application/problem+json` (RFC 9457).
+//!
+//! This is the one place where what went wrong inside becomes what is said outside.
+
+use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::{IntoResponse, Response};
+use serde::Serialize;
+
+use crate::service::CreateError;
+use crate::service::access::Denied;
+use crate::service::activation::ActivationError;
+use crate::service::api_key::AuthenticationError;
+use crate::service::client_pool::ChangeError;
+use crate::store::StoreError;
+
+/// How soon to come back when the database is away, in seconds.
+const DATABASE_RETRY_SECONDS: u64 = 5;
+
+/// How many wrong fields an answer lists.
+const MOST_ERRORS: usize = 50;
+
+/// Why a request was not carried out.
+#[derive(Debug)]
+pub(super) struct Problem {
+    status: StatusCode,
+    /// For programs; never changes.
+    code: &'static str,
+    /// The kind of problem, for people.
+    title: &'static str,
+    /// This occurrence of it, for people.
+    detail: String,
+    errors: Vec<FieldError>,
+    retry_after_seconds: Option<u64>,
+}
+
+/// What is wrong with one field.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+pub(super) struct FieldError {
+    /// Its name, with dots and brackets for what is inside of it; a path parameter's name for an id in the path.
+    pub(super) field: String,
+    /// What is wrong.
+    pub(super) detail: String,
+}
+
+#[derive(Serialize)]
+struct Body<'a> {
+    r#type: String,
+    title: &'a str,
+    status: u16,
+    detail: &'a str,
+    code: &'a str,
+    #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    errors: &'a [FieldError],
+}
+
+impl Problem {
+    fn new(status: StatusCode, code: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
+        Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
+    }
+
+    fn retry_after(mut self, seconds: u64) -> Self {
+        self.retry_after_seconds = Some(seconds.max(1));
+        self
+    }
+
+    /// 400 for fields that are wrong. The first [`MOST_ERRORS`] are listed.
+    pub(super) fn invalid(mut errors: Vec<FieldError>) -> Self {
+        let detail = match errors.as_slice() {
+            [FieldError { field, detail }] => format!("{field} {detail}"),
+            many => format!("{} fields are wrong", many.len()),
+        };
+        errors.truncate(MOST_ERRORS);
+        Self {
+            errors,
+            ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request is wrong", detail)
+        }
+    }
+
+    /// 400 for one field that is wrong.
+    pub(super) fn invalid_field(field: &str, detail: impl ToString) -> Self {
+        Self::invalid(vec![FieldError { field: field.to_owned(), detail: detail.to_string() }])
+    }
+
+    /// 400 for a body that is not JSON, or not what it must be.
+    pub(super) fn malformed_body(detail: impl Into<String>) -> Self {
+        let title = "The body cannot be read";
+        Self::new(StatusCode::BAD_REQUEST, "malformed_body", title, detail)
+    }
+
+    /// 408 for a body that does not come.
+    pub(super) fn slow_body() -> Self {
+        let title = "The body did not arrive";
+        Self::new(StatusCode::REQUEST_TIMEOUT, "body_timeout", title, "the body took too long to arrive")
+    }
+
+    /// 413.
+    pub(super) fn body_too_large(most: usize) -> Self {
+        let title = "The body is too large";
+        let detail = format!("a body may have at most {most} bytes");
+        Self::new(StatusCode::PAYLOAD_TOO_LARGE, "body_too_large", title, detail)
+    }
+
+    /// 415.
+    pub(super) fn unsupported_media_type(expected: &str) -> Self {
+        let title = "The content type is not supported";
+        let detail = format!("Content-Type must be {expected}");
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
+    }
+
+    /// 401.
+    pub(super) fn unauthenticated() -> Self {
+        let title = "Authentication is required";
+        let detail = "send a valid API key in the header X-API-Key";
+        Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, detail)
+    }
+
+    /// 404 for a thing that is not there, or not the caller's: there is no telling which.
+    pub(super) fn not_found(what: &str) -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", format!("there is no such {what}"))
+    }
+
+    /// 409.
+    pub(super) fn already_exists(what: &str) -> Self {
+        let title = "It exists already";
+        Self::new(StatusCode::CONFLICT, "already_exists", title, format!("there is already such {what}"))
+    }
+
+    /// 500, for what is nobody's fault outside. The cause goes into the log, not into the answer.
+    pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
+        tracing::error!(%cause, "a request failed");
+        let title = "Something went wrong";
+        let detail = "the request could not be carried out; its X-Request-Id says where to look in the log";
+        Self::new(StatusCode::INTERNAL_SERVER_ERROR, "internal", title, detail)
+    }
+
+    /// 503 for an answer that takes too long.
+    pub(super) fn timed_out() -> Self {
+        let title = "It took too long";
+        let detail = "the request could not be carried out in time";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "timeout", title, detail)
+            .retry_after(DATABASE_RETRY_SECONDS)
+    }
+
+    /// 503 for a database that is away.
+    pub(super) fn unavailable() -> Self {
+        let title = "The service is not available";
+        let detail = "the database is not available";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "unavailable", title, detail)
+            .retry_after(DATABASE_RETRY_SECONDS)
+    }
+
+    /// The fallback for paths that nothing is at.
+    pub(super) async fn no_such_route() -> Self {
+        Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", "there is nothing at this path")
+    }
+
+    /// The fallback for methods that a path does not have. The router adds `Allow`.
+    pub(super) async fn method_not_allowed() -> Self {
+        let title = "The method is not allowed";
+        let detail = "this path has other methods; Allow lists them";
+        Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail)
+    }
+}
+
+impl IntoResponse for Problem {
+    fn into_response(self) -> Response {
+        let body = Body {
+            r#type: format!("urn:keypost:problem:{}", self.code),
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: &self.detail,
+            code: self.code,
+            errors: &self.errors,
+        };
+        // Nothing in it can fail to serialise: texts and a number.
+        let body = serde_json::to_vec(&body).unwrap_or_default();
+        let mut response = (self.status, body).into_response();
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
+        headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("ApiKey realm=\"keypost\""));
+        }
+        if let Some(seconds) = self.retry_after_seconds {
+            headers.insert(RETRY_AFTER, seconds.into());
+        }
+        debug_assert!(!headers.contains_key(ALLOW), "the router says what is allowed");
+        response
+    }
+}
+
+impl From<StoreError> for Problem {
+    fn from(error: StoreError) -> Self {
+        match error {
+            StoreError::Unavailable(cause) => {
+                tracing::warn!(%cause, "the database is not available");
+                Self::unavailable()
+            }
+            other => Self::internal(&other),
+        }
+    }
+}
+
+impl From<AuthenticationError> for Problem {
+    fn from(error: AuthenticationError) -> Self {
+        match error {
+            AuthenticationError::NotValid => Self::unauthenticated(),
+            AuthenticationError::Store(error) => error.into(),
+        }
+    }
+}
+
+/// What a caller is told that may not do something with `what`.
+pub(super) fn denied(denied: Denied, what: &str) -> Problem {
+    let title = "It is not allowed";
+    match denied {
+        Denied::NotTheirs => Problem::not_found(what),
+        Denied::Lacks(_) | Denied::GlobalOnly => {
+            Problem::new(StatusCode::FORBIDDEN, "forbidden", title, denied.to_string())
+        }
+    }
+}
+
+/// What a caller is told whose `what`, to belong to `parent`, was not created.
+pub(super) fn not_created(error: CreateError, what: &str, parent: &str) -> Problem {
+    match error {
+        CreateError::IdTaken => Problem::already_exists(what),
+        CreateError::ParentGone => Problem::not_found(parent),
+        CreateError::Store(error) => error.into(),
+        CreateError::Seal(error) => Problem::internal(&error),
+    }
+}
+
+impl From<ChangeError> for Problem {
+    fn from(error: ChangeError) -> Self {
+        match error {
+            ChangeError::OutOfBounds { field, least, most } => {
+                Self::invalid_field(field, format!("must be from {least} to {most}"))
+            }
+            ChangeError::Gone => Self::not_found("environment"),
+            ChangeError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<ActivationError> for Problem {
+    fn from(error: ActivationError) -> Self {
+        match error {
+            ActivationError::InvalidOtp => {
+                let title = "The one-time password is not valid";
+                let detail = "it is wrong, has been used, or has expired";
+                Self::new(StatusCode::BAD_REQUEST, "invalid_otp", title, detail)
+            }
+            ActivationError::TooMany(too_many) => {
+                let title = "Too many failed attempts";
+                let detail = "too many failed attempts from this address";
+                let seconds = too_many.retry_after.as_secs_f64().ceil();
+                // Bounded by a minute.
+                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", title, detail)
+                    .retry_after(seconds as u64)
+            }
+            ActivationError::Store(error) => error.into(),
+        }
+    }
+}

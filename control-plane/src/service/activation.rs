@@ -1,0 +1,104 @@
+//! Activation: a device turns a one-time password into a client id and a secret.
+
+use std::net::IpAddr;
+use std::time::Duration;
+
+use keypost_shared::id::DeviceId;
+use keypost_shared::kv_key::KvKey;
+use keypost_shared::secret::{Otp, SecretText, generate_client_secret};
+
+use super::attempts::{FailedAttempts, TooMany};
+use super::{Context, PUBLISH_PATIENCE, commit};
+use crate::store::otp::UsedOtp;
+use crate::store::publication::{Mark, Priority};
+use crate::store::{self, StoreError};
+
+/// How long the secret before stays good: a device that loses the answer is not locked out by trying again.
+const PREVIOUS_SECRET_LASTS: Duration = Duration::from_secs(600);
+/// The try with a wrong device that ends a password.
+const MOST_TRIES: i16 = 5;
+
+/// What a device gets, once.
+#[derive(Debug)]
+pub struct Activation {
+    /// Whom it is for.
+    pub client: UsedOtp,
+    /// The new secret.
+    pub client_secret: SecretText,
+    /// Whether the client's document is in KV.
+    pub published: bool,
+}
+
+/// Why a device was not activated.
+#[derive(Debug, thiserror::Error)]
+pub enum ActivationError {
+    /// There is no such password, or it has been used, has expired, has been tried too often, is another device's, or the
+    /// device is disabled: all the same to the outside.
+    #[error("the one-time password is not valid")]
+    InvalidOtp,
+    /// Too many failures from this address.
+    #[error("too many failed attempts")]
+    TooMany(#[from] TooMany),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// Uses up the one-time password `typed` and gives the client that it is for a new secret.
+///
+/// `address` is who asks: failures count against it.
+pub async fn activate(
+    context: &Context,
+    attempts: &FailedAttempts,
+    address: IpAddr,
+    typed: &str,
+    device: Option<&DeviceId>,
+) -> Result<Activation, ActivationError> {
+    let now = context.now();
+    // Counted before the look, or many at once would all be let through; taken back unless it turns out a failure.
+    let attempt = attempts.begin(address, now)?;
+    let activated = match Otp::parse(typed) {
+        Some(otp) => use_otp(context, &otp, device).await,
+        None => Err(ActivationError::InvalidOtp),
+    };
+    if !matches!(activated, Err(ActivationError::InvalidOtp)) {
+        attempts.forgive(attempt);
+    }
+    let (client, client_secret, marks) = activated?;
+
+    context.publications.wake();
+    let published = context.publications.published(&marks, PUBLISH_PATIENCE).await;
+    tracing::info!(
+        org = %client.org_id, env = %client.env_id, device = %client.device_id, client = %client.client_id, published,
+        "a device has been activated"
+    );
+    Ok(Activation { client, client_secret, published })
+}
+
+/// One transaction: the password is used up only if the client gets its secret and KV will be told.
+async fn use_otp(
+    context: &Context,
+    otp: &Otp,
+    device: Option<&DeviceId>,
+) -> Result<(UsedOtp, SecretText, Vec<Mark>), ActivationError> {
+    let now = context.now();
+    let hmac = context.master_key.otp_hmac(otp);
+    let mut tx = context.begin().await?;
+    let Some(client) = store::otp::use_up(&mut tx, &hmac, device, MOST_TRIES, now).await? else {
+        if let Some(device) = device {
+            store::otp::count_wrong_device(&mut tx, &hmac, device).await?;
+            commit(tx).await?;
+        }
+        return Err(ActivationError::InvalidOtp);
+    };
+    let secret = generate_client_secret(&mut context.rng());
+    let previous_expires_at = now + PREVIOUS_SECRET_LASTS;
+    if !store::oauth_client::activate(&mut tx, &client, &secret.hash(), now, previous_expires_at).await? {
+        // The transaction is dropped, and the password stays as it was.
+        return Err(ActivationError::InvalidOtp);
+    }
+    let key = KvKey::Client(client.pool_id, client.client_id.clone());
+    let marks = store::publication::mark(&mut tx, &[key], Priority::Change, now).await?;
+    commit(tx).await?;
+    Ok((client, secret, marks))
+}

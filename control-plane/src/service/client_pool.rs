@@ -1,0 +1,126 @@
+//! The rules of client pools.
+
+use keypost_shared::document::{ClaimsProfile, MAX_TOKEN_TTL};
+use keypost_shared::kv_key::KvKey;
+use time::OffsetDateTime;
+
+use super::{Context, commit};
+use crate::clock::seconds;
+use crate::config::Mode;
+use crate::store::client_pool::{ClientPool, EarlierTokenTtl};
+use crate::store::environment::EnvScope;
+use crate::store::publication::Priority;
+use crate::store::{self, StoreError};
+
+/// What is to change; none leaves a rule as it is.
+#[derive(Clone, Debug, Default)]
+pub struct PoolChange {
+    /// How long access tokens live, in seconds.
+    pub token_ttl_seconds: Option<u32>,
+    /// For how long the edge may believe a copy, in seconds.
+    pub max_staleness_seconds: Option<u32>,
+    /// Which claims tokens carry.
+    pub claims_profile: Option<ClaimsProfile>,
+    /// The tokens' `aud`.
+    pub audience: Option<Vec<String>>,
+    /// The origins that browsers may POST from.
+    pub cors_origins: Option<Vec<String>>,
+}
+
+/// Why a pool was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// A number is outside what this deployment allows.
+    #[error("{field} must be from {least} to {most}")]
+    OutOfBounds {
+        /// The rule's name in the API.
+        field: &'static str,
+        /// The least that is allowed.
+        least: u32,
+        /// The most that is allowed.
+        most: u32,
+    },
+    /// The pool has been deleted in the meantime.
+    #[error("the pool is gone")]
+    Gone,
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// The environment's pool.
+pub async fn find(context: &Context, scope: &EnvScope) -> Result<Option<ClientPool>, StoreError> {
+    let mut connection = context.connection().await?;
+    store::client_pool::find(&mut connection, scope).await
+}
+
+/// Changes the rules of the environment's pool, and answers with all of them.
+pub async fn change(
+    context: &Context,
+    scope: &EnvScope,
+    change: PoolChange,
+) -> Result<ClientPool, ChangeError> {
+    check_bounds(context.mode, &change)?;
+    let now = context.now();
+    let mut tx = context.begin().await?;
+    let before = store::client_pool::find_for_update(&mut tx, scope).await?.ok_or(ChangeError::Gone)?;
+    let longest_window = store::snapshot::longest_window(&mut tx).await?;
+    let after = apply(before, change, now);
+    store::client_pool::update(&mut tx, scope, &after).await?;
+    let mut keys = vec![KvKey::Pool(after.id)];
+    if longest_window.is_none_or(|longest| longest < after.max_staleness_seconds) {
+        keys.push(KvKey::Trust);
+    }
+    store::publication::mark(&mut tx, &keys, Priority::Change, now).await?;
+    commit(tx).await?;
+    context.publications.wake();
+    Ok(after)
+}
+
+fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {
+    let (shortest_ttl, shortest_window) = match mode {
+        Mode::Dev => (1, 10),
+        Mode::Prod => (60, 900),
+    };
+    let longest_ttl = u32::try_from(MAX_TOKEN_TTL).unwrap_or(u32::MAX);
+    let check = |field, value: Option<u32>, least, most| match value {
+        Some(value) if !(least..=most).contains(&value) => {
+            Err(ChangeError::OutOfBounds { field, least, most })
+        }
+        _ => Ok(()),
+    };
+    check("tokenTtlSeconds", change.token_ttl_seconds, shortest_ttl, longest_ttl)?;
+    check("maxStalenessSeconds", change.max_staleness_seconds, shortest_window, 7 * 86_400)
+}
+
+fn apply(before: ClientPool, change: PoolChange, now: OffsetDateTime) -> ClientPool {
+    let token_ttl_seconds = change.token_ttl_seconds.unwrap_or(before.token_ttl_seconds);
+    ClientPool {
+        earlier_token_ttl: earlier_token_ttl(&before, token_ttl_seconds, now),
+        token_ttl_seconds,
+        max_staleness_seconds: change.max_staleness_seconds.unwrap_or(before.max_staleness_seconds),
+        claims_profile: change.claims_profile.unwrap_or(before.claims_profile),
+        audience: change.audience.unwrap_or(before.audience),
+        cors_origins: change.cors_origins.unwrap_or(before.cors_origins),
+        updated_at: now,
+        ..before
+    }
+}
+
+/// What must be remembered of a longer lifetime: an edge may go by the old document for its whole window, and a token
+/// that it issues then lives on for its own lifetime.
+fn earlier_token_ttl(before: &ClientPool, after: u32, now: OffsetDateTime) -> Option<EarlierTokenTtl> {
+    let ended_now = (before.token_ttl_seconds > after).then(|| EarlierTokenTtl {
+        seconds: before.token_ttl_seconds,
+        until: now + seconds(before.max_staleness_seconds) + seconds(before.token_ttl_seconds),
+    });
+    let remembered =
+        before.earlier_token_ttl.filter(|earlier| earlier.until > now && earlier.seconds > after);
+    match (ended_now, remembered) {
+        // Of two, the longer lifetime until the later end: that is never too short.
+        (Some(a), Some(b)) => {
+            Some(EarlierTokenTtl { seconds: a.seconds.max(b.seconds), until: a.until.max(b.until) })
+        }
+        (one, other) => one.or(other),
+    }
+}
