@@ -49,11 +49,11 @@ impl Isolate {
 
 #[event(fetch)]
 async fn fetch(request: web_sys::Request, env: Env, _context: Context) -> worker::Result<web_sys::Response> {
-    let Ok(request) = ReceivedRequest::read(&request).await else {
-        // The client broke off: there is nobody left to answer.
-        return Ok(web_sys::Response::new_with_opt_str(None)?);
+    let response = match ReceivedRequest::read(&request).await {
+        Ok(request) => answer(&request, env.unchecked_ref()).await,
+        // The body broke off: there is nobody left to read an answer.
+        Err(_) => Response { status: 400, headers: Vec::new(), body: Vec::new() },
     };
-    let response = answer(&request, env.unchecked_ref()).await;
     Ok(response::into_js(response)?)
 }
 
@@ -64,16 +64,24 @@ async fn answer(request: &ReceivedRequest, bindings: &Bindings) -> Response {
             let workerd = Workerd { kv, crypto: isolate.crypto.clone() };
             isolate.edge.handle(&workerd, request.as_request()).await
         }
-        Err(error) => unconfigured(&error),
+        Err(error) => misconfigured(request, &error),
     }
 }
 
-fn unconfigured(error: &ConfigError) -> Response {
+/// Refuses whatever is asked, but for the Worker's health, which is bad. The log says which binding is wrong.
+fn misconfigured(request: &ReceivedRequest, error: &ConfigError) -> Response {
+    let request_id = webcrypto::random_id();
     platform::log(LogLine {
         level: LogLevel::Error,
-        request_id: "",
+        request_id: &request_id,
         event: "misconfigured",
         detail: &error.to_string(),
     });
-    edge::unconfigured()
+    let mut response = edge::unconfigured();
+    if request.as_request().path == "/healthz" {
+        response.body =
+            concat!(r#"{"status":"misconfigured","version":""#, env!("CARGO_PKG_VERSION"), r#""}"#).into();
+    }
+    response.headers.push(("x-request-id", request_id));
+    response
 }

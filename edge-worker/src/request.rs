@@ -91,7 +91,7 @@ extern "C" {
         options: &ReadOptions,
     ) -> Result<Promise<ReadResult>, JsValue>;
 
-    #[wasm_bindgen(extends = Object, typescript_type = "ReadableStreamBYOBReaderReadOptions")]
+    #[wasm_bindgen(extends = Object)]
     type ReadOptions;
 
     #[wasm_bindgen(method, setter)]
@@ -103,33 +103,43 @@ extern "C" {
     fn value(this: &ReadResult) -> Option<Uint8Array>;
 }
 
-/// Reads a body in one go: into a buffer that is one byte longer than the body may be, until that is full (then there
-/// is too much) or the body ends.
+/// How much room is made for a body at a time: all of a usual one at once, and never much more than the client has
+/// really sent, so that many who send slowly cannot fill the isolate's memory.
+const CHUNK: u32 = 16 * 1024;
+
+/// Reads a body until it ends, or until it has more than it said or than any may have.
 async fn read_body(
     content_length: Option<String>,
     stream: Option<ReadableStream>,
 ) -> Result<ReceivedBody, JsValue> {
     let Some(stream) = stream else { return Ok(ReceivedBody::Complete(Vec::new())) };
-    let Some(room) = body_room(content_length.as_deref()) else { return Ok(ReceivedBody::TooLarge) };
+    let Some(limit) = body_limit(content_length.as_deref()) else { return Ok(ReceivedBody::TooLarge) };
+    let reader = ByobReader::new(&stream)?;
     let options = Object::new().unchecked_into::<ReadOptions>();
-    options.set_min(room);
-    let result = ByobReader::new(&stream)?.read(&Uint8Array::new_with_length(room), &options)?.await?;
-    Ok(match result.value() {
-        Some(bytes) if bytes.length() == room => ReceivedBody::TooLarge,
-        Some(bytes) => ReceivedBody::Complete(bytes.to_vec()),
-        None => ReceivedBody::Complete(Vec::new()),
-    })
+    let mut body = Vec::new();
+    loop {
+        // One byte more than there may be, so that the end shows in the same read.
+        let room = u32::try_from(limit + 1 - body.len()).unwrap_or(CHUNK).min(CHUNK);
+        options.set_min(room);
+        let result = reader.read(&Uint8Array::new_with_length(room), &options)?.await?;
+        let Some(bytes) = result.value() else { return Ok(ReceivedBody::Complete(body)) };
+        body.append(&mut bytes.to_vec());
+        if body.len() > limit {
+            return Ok(ReceivedBody::TooLarge);
+        }
+        if bytes.length() < room {
+            return Ok(ReceivedBody::Complete(body));
+        }
+    }
 }
 
-/// How much room to make for a body: one byte more than it says that it has, or, where it does not say, than any may
-/// have. `None` for one that says to be too large: it is not read at all.
-fn body_room(content_length: Option<&str>) -> Option<u32> {
-    let cap = u32::try_from(MAX_BODY).ok()?;
-    let length = match content_length {
-        None => cap,
-        Some(text) => text.trim().parse().ok().filter(|length| *length <= cap)?,
-    };
-    Some(length + 1)
+/// The most bytes that a body may turn out to have: what it says to have, else what any may have. `None` for one that
+/// says to be too large: it is not read at all.
+fn body_limit(content_length: Option<&str>) -> Option<usize> {
+    match content_length {
+        None => Some(MAX_BODY),
+        Some(text) => text.trim().parse().ok().filter(|length| *length <= MAX_BODY),
+    }
 }
 
 #[cfg(test)]
@@ -151,14 +161,13 @@ mod tests {
     }
 
     #[test]
-    fn room_is_made_for_what_a_body_may_have_and_no_more() {
-        let cap = MAX_BODY as u32;
-        assert_eq!(body_room(None), Some(cap + 1));
-        assert_eq!(body_room(Some("0")), Some(1));
-        assert_eq!(body_room(Some("17")), Some(18));
-        assert_eq!(body_room(Some(&cap.to_string())), Some(cap + 1));
-        for refused in [&(cap + 1).to_string(), "99999999999999999999999", "-1", "x", "", "1, 1"] {
-            assert_eq!(body_room(Some(refused)), None, "{refused}");
+    fn a_body_that_says_to_be_too_large_is_not_read() {
+        assert_eq!(body_limit(None), Some(MAX_BODY));
+        assert_eq!(body_limit(Some("0")), Some(0));
+        assert_eq!(body_limit(Some("17")), Some(17));
+        assert_eq!(body_limit(Some(&MAX_BODY.to_string())), Some(MAX_BODY));
+        for refused in [&(MAX_BODY + 1).to_string(), "99999999999999999999999", "-1", "x", "", "1, 1"] {
+            assert_eq!(body_limit(Some(refused)), None, "{refused}");
         }
     }
 }

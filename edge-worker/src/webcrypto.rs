@@ -29,6 +29,13 @@ pub(crate) fn fill_random(bytes: &mut [u8]) {
     bytes.chunks_mut(RANDOM_QUOTA).for_each(get_random_values);
 }
 
+/// 128 random bits as text.
+pub(crate) fn random_id() -> String {
+    let mut bytes = [0; 16];
+    fill_random(&mut bytes);
+    format!("{:032x}", u128::from_ne_bytes(bytes))
+}
+
 /// [`Crypto`] by `crypto.subtle`. Holds what every call passes, made once per isolate.
 pub(crate) struct WebCrypto {
     subtle: SubtleCrypto,
