@@ -242,3 +242,34 @@ pub fn tail(text: &str, lines: usize) -> String {
     let all: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     all.get(all.len().saturating_sub(lines)..).unwrap_or_default().join("\n")
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_failing_command_shows_the_end_of_what_it_said() {
+        let error = Cmd::new("the script", "sh")
+            .args(["-c", "echo first; echo last >&2; exit 3"])
+            .run()
+            .await
+            .unwrap_err();
+        let shown = error.to_string();
+        assert!(
+            shown.contains("the script failed") && shown.contains("first") && shown.contains("last"),
+            "{shown}"
+        );
+    }
+
+    #[tokio::test]
+    async fn a_command_that_takes_too_long_is_given_up() {
+        let slow = Cmd::new("the script", "sleep").arg("1000").limit(Duration::from_millis(50));
+        assert!(matches!(slow.run().await, Err(Error::Timeout { .. })));
+    }
+
+    #[test]
+    fn the_tail_is_the_last_lines_that_say_something() {
+        assert_eq!(tail("a\n\nb\nc\n\n", 2), "b\nc");
+        assert_eq!(tail("", 2), "");
+    }
+}

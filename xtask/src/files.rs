@@ -186,3 +186,33 @@ impl Fingerprint {
         self.hash.update(bytes);
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::os::unix::fs::PermissionsExt as _;
+
+    use super::*;
+
+    #[test]
+    fn a_private_file_is_its_owners_alone_and_is_replaced_whole() {
+        let path = std::env::temp_dir().join(format!("keypost-private-{}", process::id()));
+        write_private(&path, b"first").unwrap();
+        write_private(&path, b"second").unwrap();
+        assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
+        assert_eq!(read_if_there(&path).unwrap().as_deref(), Some("second"));
+        remove_if_there(&path).unwrap();
+        remove_if_there(&path).unwrap();
+        assert_eq!(read_if_there(&path).unwrap(), None);
+    }
+
+    #[test]
+    fn a_fingerprint_tells_where_one_part_ends() {
+        let digest = |parts: &[&str]| {
+            let mut fingerprint = Fingerprint::default();
+            parts.iter().for_each(|part| fingerprint.text(part));
+            fingerprint.finish()
+        };
+        assert_eq!(digest(&["a", "b"]), digest(&["a", "b"]));
+        assert_ne!(digest(&["a", "b"]), digest(&["ab"]));
+    }
+}

@@ -74,13 +74,7 @@ pub async fn start_server(
     let step = Step::quiet("starting PostgreSQL");
     let log = state.join("postgres.log");
     files::remove_if_there(&log)?;
-    let options = PostgresOptions {
-        log,
-        state,
-        durable: false,
-        max_connections: 300,
-        lock: None,
-    };
+    let options = PostgresOptions { log, state, durable: false, max_connections: 300, lock: None };
     let server = Postgres::start(xtask, programs, options).await?;
     step.done();
     Ok(server)

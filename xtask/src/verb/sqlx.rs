@@ -187,3 +187,26 @@ fn replace(folder: &Path, kept: &Queries, found: &Queries) -> Result<(), Error> 
     }
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn queries(entries: &[(&str, &str)]) -> Queries {
+        entries.iter().map(|(name, text)| ((*name).to_owned(), (*text).to_owned())).collect()
+    }
+
+    #[test]
+    fn drift_is_a_query_too_many_too_few_or_changed() {
+        let kept = queries(&[("a", "1"), ("b", "1")]);
+        assert!(compare(&kept, &kept.clone()).is_ok());
+        for (found, complaint) in [
+            (queries(&[("a", "1")]), "of no query: b"),
+            (queries(&[("a", "1"), ("b", "1"), ("c", "1")]), "missing: c"),
+            (queries(&[("a", "1"), ("b", "2")]), "outdated: b"),
+        ] {
+            let error = compare(&kept, &found).unwrap_err().to_string();
+            assert!(error.contains(complaint), "{error}");
+        }
+    }
+}
