@@ -1,4 +1,5 @@
 //! Nothing that the stack starts outlives it.
+#![allow(clippy::unwrap_used, reason = "a test may fail where it stands, its helpers too")]
 
 use std::{
     fs,
