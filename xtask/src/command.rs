@@ -4,6 +4,7 @@
 use std::{
     ffi::OsStr,
     future::Future,
+    io::IsTerminal as _,
     path::{Path, PathBuf},
     process::{ExitStatus, Stdio},
     time::Duration,
@@ -83,6 +84,15 @@ impl Cmd {
     pub fn user(mut self, ids: Option<(u32, u32)>) -> Self {
         if let Some((uid, gid)) = ids {
             self.inner.uid(uid).gid(gid);
+        }
+        self
+    }
+
+    /// For a command that runs cargo: shows its progress to a person, and a log file only what goes wrong.
+    #[must_use]
+    pub fn cargo_progress(mut self) -> Self {
+        if !std::io::stderr().is_terminal() {
+            self.inner.env("CARGO_TERM_QUIET", "true");
         }
         self
     }

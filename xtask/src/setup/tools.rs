@@ -7,7 +7,6 @@ use std::{
         consts::{ARCH, OS},
     },
     fs,
-    io::IsTerminal as _,
     path::{Path, PathBuf},
 };
 
@@ -55,11 +54,9 @@ async fn cargo_tool(cache: &Cache, name: &str, version: &str, args: &[&str]) -> 
     let make = async |folder: &Path| {
         let step = Step::loud(format!("cargo install {name} {version} (once for this machine)"));
         let build = folder.join("build");
-        let quiet = if std::io::stderr().is_terminal() { None } else { Some("--quiet") };
         Cmd::new(format!("cargo install {name}"), "cargo")
             .args(["install", name, "--version", version, "--root"])
             .arg(folder)
-            .args(quiet)
             .arg("--target-dir")
             .arg(&build)
             .args(args)
@@ -69,6 +66,7 @@ async fn cargo_tool(cache: &Cache, name: &str, version: &str, args: &[&str]) -> 
             .env("CARGO_PROFILE_RELEASE_DEBUG", "false")
             .env_remove("RUSTFLAGS")
             .dir(folder)
+            .cargo_progress()
             .run_shown()
             .await?;
         fs::remove_dir_all(&build).map_err(Error::file("remove", &build))?;

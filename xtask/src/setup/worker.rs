@@ -136,6 +136,7 @@ async fn build(
         .env("ESBUILD_BIN", node.esbuild()?)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
+        .cargo_progress()
         .run_shown()
         .await?;
     step.done();

@@ -45,7 +45,10 @@ pub async fn run(repo: &Repo, server: &Postgres, check: bool) -> Result<(), Erro
         fs::remove_dir_all(&written).map_err(Error::file("clear", &written))?;
     }
     files::create_folder(&written)?;
-    expand(repo, &server.url(DATABASE), &written).await?;
+    // A check comes after clippy, which has compiled all dependencies with the features of the whole workspace;
+    // whoever writes anew may have another crate open on the operating table.
+    let packages: &[&str] = if check { &["--workspace"] } else { &["--package", PACKAGE] };
+    expand(repo, packages, &server.url(DATABASE), &written).await?;
 
     let (kept, found) = (queries(&repo.path(".sqlx"))?, queries(&written)?);
     if check {
@@ -81,17 +84,19 @@ pub async fn migrate(repo: &Repo, server: &Postgres, database: &str) -> Result<(
 
 /// Has the macros expand again. They run only when the crate is compiled, so it must look changed; afterwards it
 /// looks unchanged again, or every later build would compile it once more for nothing.
-async fn expand(repo: &Repo, database_url: &str, written: &Path) -> Result<(), Error> {
+async fn expand(repo: &Repo, packages: &[&str], database_url: &str, written: &Path) -> Result<(), Error> {
     let step = Step::loud("checking the queries against it");
     let roots = ["lib.rs", "main.rs"].map(|root| repo.path("control-plane/src").join(root));
     let _touched =
         roots.into_iter().filter(|root| root.exists()).map(Touched::touch).collect::<Result<Vec<_>, _>>()?;
     Cmd::new("cargo check", "cargo")
-        .args(["check", "--package", PACKAGE, "--all-targets"])
+        .args(["check", "--all-targets"])
+        .args(packages)
         .dir(repo.root())
         .env("DATABASE_URL", database_url)
         .env("SQLX_OFFLINE_DIR", written)
         .env("SQLX_OFFLINE", "false")
+        .cargo_progress()
         .run_shown()
         .await?;
     step.done();

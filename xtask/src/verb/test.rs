@@ -57,7 +57,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: TestOptions) -> Result<Exit
     dry_deploy(repo, &node).await?;
 
     let step = Step::loud("building everything");
-    cargo(repo, "build", &["--workspace", "--all-targets"]).run_shown().await?;
+    cargo(repo, "build", &["--workspace", "--all-targets"]).cargo_progress().run_shown().await?;
     step.done();
 
     let scratch = repo.scratch().join("stacks");

@@ -168,22 +168,20 @@ async fn bring_up(repo: &Repo, xtask: &Path, state: &Path, ports: Ports) -> Resu
     Ok(Up { stack, postgres, database_url })
 }
 
+/// Builds the `keypost` binary, with the checked queries from `.sqlx/` whatever database the person has in the
+/// environment.
 async fn build_control_plane(repo: &Repo) -> Result<PathBuf, Error> {
     let step = Step::loud("building the control plane");
-    cargo_build(repo, &["--package", "keypost"]).await?;
-    step.done();
-    Ok(repo.target().join("debug/keypost"))
-}
-
-/// cargo build, with the checked queries from `.sqlx/` whatever database the person has in the environment.
-async fn cargo_build(repo: &Repo, args: &[&str]) -> Result<(), Error> {
     Cmd::new("cargo build", "cargo")
-        .arg("build")
-        .args(args)
+        // With the features of the whole workspace, so that `cargo xtask test` finds the dependencies built.
+        .args(["build", "--workspace", "--bin", "keypost"])
         .dir(repo.root())
         .env("SQLX_OFFLINE", "true")
+        .cargo_progress()
         .run_shown()
-        .await
+        .await?;
+    step.done();
+    Ok(repo.target().join("debug/keypost"))
 }
 
 async fn start_postgres(
