@@ -46,6 +46,12 @@ impl Cache {
         Self { root }
     }
 
+    /// A path in the cache, for what is not an entry.
+    #[must_use]
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join(name)
+    }
+
     /// The entry, if it is there and complete.
     #[must_use]
     pub fn get(&self, name: &str) -> Option<PathBuf> {

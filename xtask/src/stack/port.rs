@@ -2,14 +2,12 @@
 //! lives, so that stacks that start at the same time do not meet.
 
 use std::{
-    env,
     net::{Ipv4Addr, TcpListener},
-    path::PathBuf,
     process,
     sync::atomic::{AtomicU16, Ordering},
 };
 
-use crate::{Error, files::FolderLock};
+use crate::{Error, files::FolderLock, setup::cache::Cache};
 
 /// Below the range that the system hands out to outgoing connections.
 const FIRST: u16 = 20_000;
@@ -42,13 +40,13 @@ impl Port {
     pub fn free(preferred: Option<u16>) -> Result<Self, Error> {
         /// Where this process looks next: processes start at different places and never look twice.
         static NEXT: AtomicU16 = AtomicU16::new(0);
+        // Not the system's folder for temporary files, where somebody else might have laid something in our way.
+        let locks = Cache::open()?.path("ports");
         let start = u16::try_from(process::id() % 97 * 123 % u32::from(COUNT)).unwrap_or_default();
         let chosen =
             (0..COUNT).map(|_| FIRST + (start + NEXT.fetch_add(1, Ordering::Relaxed) % COUNT) % COUNT);
         for number in preferred.into_iter().chain(chosen) {
-            // Somebody else's lock file, in a shared folder, is as good as a lock.
-            let Ok(Some(reserved)) = FolderLock::try_take(&lock_folder().join(format!("{number}.lock")))
-            else {
+            let Some(reserved) = FolderLock::try_take(&locks.join(format!("{number}.lock")))? else {
                 continue;
             };
             if is_free(number) {
@@ -67,10 +65,6 @@ impl Port {
 
 fn is_free(number: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, number)).is_ok()
-}
-
-fn lock_folder() -> PathBuf {
-    env::temp_dir().join(format!("keypost-ports-{}", rustix::process::geteuid().as_raw()))
 }
 
 #[cfg(test)]
