@@ -7,10 +7,12 @@
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
 //! - [`publisher_key`]: when which publisher key signs
 //! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
+//! - [`certificate`]: certificate chains of devices, and the roots that they lead to
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
 pub mod access_token;
+pub mod certificate;
 pub mod crypto;
 pub mod document;
 pub mod edge;
