@@ -49,6 +49,8 @@ enum Verb {
         #[arg(long)]
         print: bool,
     },
+    /// Decide on certificate chains with the Worker's validator: a line of JSON for each case of a file.
+    Chains(verb::chains::ChainsOptions),
     /// Stand between us and one process of the stack.
     #[command(hide = true)]
     Supervise(Supervise),
@@ -112,6 +114,7 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
         }
         Verb::Db { print: true } => verb::db::print_url(&repo)?,
         Verb::Db { print: false } => verb::db::run(&repo, &xtask).await?,
+        Verb::Chains(options) => verb::chains::run(&options).await?,
         Verb::Supervise(options) => return supervise(&options),
     }
     Ok(ExitCode::SUCCESS)

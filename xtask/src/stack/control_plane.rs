@@ -105,7 +105,6 @@ impl ControlPlaneOptions {
 #[derive(Debug)]
 pub struct ControlPlane {
     process: Process,
-    url: String,
 }
 
 impl ControlPlane {
@@ -130,13 +129,7 @@ impl ControlPlane {
         let mut process = Process::start(xtask, spec)?;
         let ready = format!("{url}/readyz");
         process.until_up(START_LIMIT, || super::answers_ok(http, &ready)).await?;
-        Ok(Self { process, url })
-    }
-
-    /// `http://127.0.0.1:PORT`.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
+        Ok(Self { process })
     }
 
     /// The process, to watch.

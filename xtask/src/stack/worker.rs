@@ -48,7 +48,6 @@ pub struct WorkerOptions {
 #[derive(Debug)]
 pub struct Worker {
     process: Process,
-    url: String,
 }
 
 impl Worker {
@@ -94,19 +93,7 @@ impl Worker {
             super::answers_ok(http, &kv).await
         };
         process.until_up(START_LIMIT, up).await?;
-        Ok(Self { process, url })
-    }
-
-    /// `http://127.0.0.1:PORT`, the prefix of every issuer.
-    #[must_use]
-    pub fn url(&self) -> &str {
-        &self.url
-    }
-
-    /// The KV API that the control plane writes to.
-    #[must_use]
-    pub fn kv_api_url(&self) -> String {
-        kv_api_url(&self.url)
+        Ok(Self { process })
     }
 
     /// The process, to watch.
