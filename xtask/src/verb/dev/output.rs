@@ -31,8 +31,8 @@ Do it again, as the device:
 And as the administrator:
 
   KEY=$(python3 -c 'import json; print(json.load(open(\"{file}\"))[\"adminApiKey\"])')
-  curl -s -H \"X-API-Key: $KEY\" {control_plane}/api/internal/org
-  curl -s -H \"X-API-Key: $KEY\" {control_plane}/api/internal/org/{org}/env/{env}/device
+  curl -s -H \"X-API-Key: $KEY\" {control_plane}/api/internal/org/{org}
+  curl -s -H \"X-API-Key: $KEY\" {control_plane}/api/internal/org/{org}/env/{env}/device/{device}
 
 Ctrl-C stops everything.",
         device = credentials.device_id,
