@@ -78,7 +78,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: TestOptions) -> Result<Exit
     test_env.save(&env_file)?;
 
     heading("tests");
-    let status = cargo(repo, "test", &["--workspace"])
+    let status = cargo(repo, "test", &["--workspace", "--no-fail-fast"])
         .args((!options.filters.is_empty()).then_some("--"))
         .args(&options.filters)
         .env(TEST_ENV, &env_file)
