@@ -54,15 +54,15 @@ pub async fn activate(
     typed: &str,
     device: Option<&DeviceId>,
 ) -> Result<Activation, ActivationError> {
-    let now = context.now();
-    // Counted before the look, or many at once would all be let through; taken back unless it turns out a failure.
-    let attempt = attempts.begin(address, now)?;
+    let attempt = attempts.begin(address, context.now())?;
     let activated = match Otp::parse(typed) {
         Some(otp) => use_otp(context, &otp, device).await,
         None => Err(ActivationError::InvalidOtp),
     };
-    if !matches!(activated, Err(ActivationError::InvalidOtp)) {
-        attempts.forgive(attempt);
+    match activated {
+        Err(ActivationError::InvalidOtp) => attempt.failed(context.now()),
+        // Waiting for KV is no part of the attempt.
+        _ => drop(attempt),
     }
     let (client, client_secret, marks) = activated?;
 
