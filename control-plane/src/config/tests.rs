@@ -20,7 +20,7 @@ fn good() -> HashMap<&'static str, String> {
         ("KEYPOST_PUBLIC_URL", "https://keypost.example.com".to_owned()),
         ("KEYPOST_KV_API_URL", "https://api.cloudflare.com/client/v4/accounts/a".to_owned()),
         ("KEYPOST_KV_NAMESPACE_ID", "0f2ac74b498b48028cb68387c421e279".to_owned()),
-        ("KEYPOST_KV_API_TOKEN", "token".to_owned()),
+        ("KEYPOST_KV_API_TOKEN", "kv-api-token".to_owned()),
         ("KEYPOST_MASTER_KEY", secret(1)),
         ("KEYPOST_EDGE_SEALING_KEY", secret(2)),
         ("KEYPOST_EDGE_SHARED_SECRET", secret(3)),
@@ -139,7 +139,7 @@ fn an_empty_variable_counts_as_absent() {
 
 #[test]
 fn no_error_and_no_debug_output_repeats_a_secret() {
-    let secrets = [secret(1), secret(2), secret(3), "token".to_owned(), "hunter2".to_owned()];
+    let secrets = [secret(1), secret(2), secret(3), "kv-api-token".to_owned(), "hunter2".to_owned()];
     let printed = format!("{:?}", read(&good()).unwrap());
     for secret in &secrets {
         assert!(!printed.contains(secret.as_str()), "{printed}");

@@ -87,13 +87,14 @@ pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, device: &Device) ->
         "insert into device
              (org_id, env_id, id, name, description, metadata, tags, primary_server_url, server_urls, status,
               last_activated_at, created_at, updated_at)
-         values ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)",
+         values ($1, $2, $3, $4, $5, $6::text::json, $7, $8, $9, $10, $11, $12, $13)",
         scope.org().as_str(),
         scope.env().as_str(),
         device.id.as_str(),
         device.name,
         device.description.as_deref(),
-        Json(&device.metadata) as _,
+        // As text: a JSON parameter would go by way of jsonb, which writes numbers and order anew.
+        device.metadata.get(),
         Json(&device.tags) as _,
         device.primary_server_url.as_deref(),
         &device.server_urls,

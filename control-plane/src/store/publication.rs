@@ -455,6 +455,7 @@ async fn mark_lost(
             set priority = case when p.generation > p.published_generation then p.priority else 1 end,
                 marked_at = case when p.generation > p.published_generation then p.marked_at else $2 end,
                 generation = p.generation + 1,
+                not_before = case when p.attempts > 0 then p.not_before end,
                 uncertain_until = greatest(p.uncertain_until, $3)
           where p.key = any($1)",
         &names(lost),

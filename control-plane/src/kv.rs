@@ -2,9 +2,6 @@
 //!
 //! `wrangler dev` serves the same calls, so this is the only KV client there is.
 
-#[cfg(test)]
-mod tests;
-
 use std::collections::HashSet;
 use std::time::Duration;
 

@@ -1,0 +1,71 @@
+//! The first API key.
+
+use std::sync::Arc;
+
+use keypost::config::Mode;
+use keypost::crypto_at_rest::MasterKey;
+use keypost::entropy::SystemEntropy;
+use keypost::publisher::Publications;
+use keypost::service::Context;
+use keypost::service::api_key::{authenticate, ensure_first};
+use keypost_shared::secret::{ApiKey, KeyKind};
+use rand_core::OsRng;
+
+use crate::support::{TestClock, TestDatabase, secret};
+
+fn context(database: &TestDatabase) -> Context {
+    Context {
+        db: database.pool.clone(),
+        clock: Arc::new(TestClock::default()),
+        entropy: Arc::new(SystemEntropy),
+        master_key: MasterKey::parse(&secret(1)).unwrap(),
+        publications: Publications::new(database.pool.clone()),
+        edge_url: String::new(),
+        public_url: String::new(),
+        mode: Mode::Dev,
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_start_makes_one_key_and_later_ones_none() {
+    let database = TestDatabase::create().await;
+    let context = context(&database);
+    let starts = tokio::join!(
+        ensure_first(&context, None),
+        ensure_first(&context, None),
+        ensure_first(&context, None)
+    );
+    let made: Vec<ApiKey> = [starts.0, starts.1, starts.2].into_iter().filter_map(Result::unwrap).collect();
+    assert_eq!(made.len(), 1, "of three starts at once exactly one makes it");
+    let caller = authenticate(&context, made[0].expose()).await.unwrap();
+    assert!(caller.org.is_none() && caller.permissions.is_none());
+    assert!(ensure_first(&context, None).await.unwrap().is_none());
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_configured_key_is_added_once_and_again_if_it_is_missing() {
+    let database = TestDatabase::create().await;
+    let context = context(&database);
+    let key = ApiKey::generate(KeyKind::Admin, &mut OsRng);
+    for _ in 0..3 {
+        assert!(ensure_first(&context, Some(&key)).await.unwrap().is_none(), "it is not shown");
+    }
+    assert_eq!(database.number("select count(*) from api_key").await, 1);
+    assert!(authenticate(&context, key.expose()).await.is_ok());
+    let another = ApiKey::generate(KeyKind::Admin, &mut OsRng);
+    ensure_first(&context, Some(&another)).await.unwrap();
+    assert!(authenticate(&context, another.expose()).await.is_ok());
+    assert_eq!(database.number("select count(*) from api_key").await, 2);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_database_holds_a_hash_and_not_the_key() {
+    let database = TestDatabase::create().await;
+    let key = ensure_first(&context(&database), None).await.unwrap().unwrap();
+    let row: String = sqlx::query_scalar("select row_to_json(api_key)::text from api_key")
+        .fetch_one(&database.pool)
+        .await
+        .unwrap();
+    assert!(!row.contains(key.expose()), "{row}");
+    assert!(row.contains(key.display_prefix()));
+}

@@ -1,0 +1,21 @@
+//! The control plane on a real PostgreSQL, a database for each test, with a small KV server that can misbehave.
+#![allow(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::print_stderr,
+    reason = "a test may fail"
+)]
+
+mod access;
+mod activation;
+mod bad_input;
+mod first_key;
+mod provisioning;
+mod publisher;
+mod publisher_faults;
+mod secrecy;
+mod serving;
+mod store_scoping;
+mod support;

@@ -1,0 +1,244 @@
+//! The process: requests over sockets, ids, shutdown, and the commands.
+
+use std::process::Stdio;
+use std::time::Duration;
+
+use axum::body::Body;
+use axum::http::Request;
+use keypost::server;
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::process::{Child, Command};
+use tokio::time::{Instant, timeout};
+use tokio_util::sync::CancellationToken;
+
+use crate::support::{Fault, KvServer, TestApp, TestDatabase, eventually};
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_answer_has_a_request_id_and_a_sane_one_is_kept() {
+    let app = TestApp::start().await;
+    let id = async |path: &str, sent: Option<&str>| {
+        let request = Request::builder().uri(path);
+        let request = match sent {
+            Some(sent) => request.header("x-request-id", sent),
+            None => request,
+        };
+        let answer = app.send(request.body(Body::empty()).unwrap()).await;
+        answer.header("x-request-id").unwrap().to_owned()
+    };
+    for path in ["/healthz", "/readyz", "/nowhere", "/api/internal/org", "/api/internal/sync"] {
+        assert_eq!(id(path, Some("my-id.1")).await, "my-id.1");
+        assert_ne!(id(path, None).await, id(path, None).await);
+        for bad in ["two words", "a\"b", "{}", &"x".repeat(200)] {
+            assert_ne!(id(path, Some(bad)).await, bad);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_its_database_it_lives_but_is_not_ready() {
+    let app = TestApp::start().await;
+    assert_eq!(app.call("GET", "/readyz", None).await.status, 200);
+    app.database.pool.close().await;
+    assert_eq!(app.call("GET", "/healthz", None).await.status, 200);
+    for path in ["/readyz", "/api/internal/sync", "/api/internal/org/acme"] {
+        let answer = app.call("GET", path, None).await;
+        answer.assert_problem(503, "unavailable");
+        assert_eq!(answer.header("retry-after"), Some("5"));
+    }
+    let answer = app.activate(json!({"otp": "0000000000"})).await;
+    answer.assert_problem(503, "unavailable");
+}
+
+struct Served {
+    address: std::net::SocketAddr,
+    stop: CancellationToken,
+    task: tokio::task::JoinHandle<()>,
+}
+
+async fn serve(app: &TestApp) -> Served {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let stop = CancellationToken::new();
+    let task =
+        tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), Duration::from_secs(6)));
+    Served { address, stop, task }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_under_way_is_answered_before_the_server_stops() {
+    let app = TestApp::start().await;
+    app.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
+    let served = serve(&app).await;
+    app.kv.fail_next([Fault::Slow(Duration::from_millis(300))]);
+    let url = format!("http://{}/api/internal/org/acme/env", served.address);
+    let request = reqwest::Client::new()
+        .post(url)
+        .header("x-api-key", &app.admin)
+        .json(&json!({"id": "prod", "name": "Production"}));
+    let asked = tokio::spawn(request.send());
+    let created = "select count(*) from environment";
+    eventually("the request is under way", async || app.database.number(created).await == 1).await;
+    served.stop.cancel();
+    let answer = asked.await.unwrap().unwrap();
+    assert_eq!(answer.status(), 201);
+    assert_eq!(answer.json::<Value>().await.unwrap()["published"], true);
+    timeout(Duration::from_secs(5), served.task).await.expect("the server stops").unwrap();
+    assert!(TcpStream::connect(served.address).await.is_err(), "it accepts no more");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_head_that_does_not_come_ends_the_connection() {
+    let app = TestApp::start().await;
+    let served = serve(&app).await;
+    let mut slow = TcpStream::connect(served.address).await.unwrap();
+    slow.write_all(b"GET /healthz HT").await.unwrap();
+    let mut rest = Vec::new();
+    let ended = timeout(Duration::from_secs(15), slow.read_to_end(&mut rest)).await;
+    assert!(ended.is_ok(), "the connection is still open");
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rubbish_on_the_wire_is_no_server_error() {
+    let app = TestApp::start().await;
+    let served = serve(&app).await;
+    for rubbish in
+        [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET  \r\n\r\n"]
+    {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(rubbish).await.unwrap();
+        stream.shutdown().await.unwrap();
+        let mut answer = Vec::new();
+        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("it ends");
+        let text = String::from_utf8_lossy(&answer);
+        assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
+    }
+    let answer = reqwest::get(format!("http://{}/healthz", served.address)).await.unwrap();
+    assert_eq!(answer.status(), 200, "and it lives");
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+/// The built command, with an environment of its own.
+fn keypost(database: &TestDatabase, kv: &KvServer, arguments: &[&str]) -> Command {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    let secret = |n: u8| {
+        let bytes: Vec<u8> = (0..32).map(|position: u8| position.wrapping_mul(97).wrapping_add(n)).collect();
+        Base64UrlUnpadded::encode_string(&bytes)
+    };
+    let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
+    let (server, _) = url.rsplit_once('/').unwrap();
+    let name = database.config.options.get_database().unwrap();
+    let mut command = Command::new(env!("CARGO_BIN_EXE_keypost"));
+    command
+        .args(arguments)
+        .env_clear()
+        .env("DATABASE_URL", format!("{server}/{name}"))
+        .env("KEYPOST_ENV", "dev")
+        .env("KEYPOST_LISTEN", "127.0.0.1:0")
+        .env("KEYPOST_EDGE_URL", "http://127.0.0.1:8787")
+        .env("KEYPOST_KV_API_URL", kv.config().api_url.as_str())
+        .env("KEYPOST_KV_NAMESPACE_ID", "test-namespace")
+        .env("KEYPOST_MASTER_KEY", secret(1))
+        .env("KEYPOST_EDGE_SEALING_KEY", secret(2))
+        .env("KEYPOST_EDGE_SHARED_SECRET", secret(3))
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .kill_on_drop(true);
+    command
+}
+
+async fn first_line(child: &mut Child) -> String {
+    let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
+    let line = timeout(Duration::from_secs(20), lines.next_line()).await.expect("it speaks in time").unwrap();
+    line.unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_commands_do_what_the_contract_says() {
+    let database = TestDatabase::create().await;
+    let kv = KvServer::start().await;
+    let migrated = keypost(&database, &kv, &["migrate"]).output().await.unwrap();
+    assert!(migrated.status.success(), "{migrated:?}");
+
+    let shown = [
+        keypost(&database, &kv, &["root", "show"]).output().await.unwrap(),
+        keypost(&database, &kv, &["root", "show"]).output().await.unwrap(),
+    ];
+    assert_eq!(shown[0].stdout, shown[1].stdout, "the root is made once");
+    let jwk: Value = serde_json::from_slice(&shown[0].stdout).unwrap();
+    let names: Vec<&String> = jwk.as_object().unwrap().keys().collect();
+    assert_eq!(names, ["crv", "kid", "kty", "x", "y"]);
+    assert_eq!((&jwk["kty"], &jwk["crv"]), (&json!("EC"), &json!("P-256")));
+    assert_eq!(shown[0].stdout.iter().filter(|byte| **byte == b'\n').count(), 1, "one line");
+
+    let other_master = keypost(&database, &kv, &["root", "show"])
+        .env("KEYPOST_MASTER_KEY", crate::support::secret(9))
+        .output()
+        .await
+        .unwrap();
+    let said = String::from_utf8(other_master.stderr).unwrap();
+    assert!(!other_master.status.success() && said.contains("another master key"), "{said}");
+
+    let generated = keypost(&database, &kv, &["apikey", "generate"]).env_clear().output().await.unwrap();
+    let key = String::from_utf8(generated.stdout).unwrap();
+    assert!(keypost_shared::secret::ApiKey::parse(key.trim_end()).is_some(), "{key}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn serving_prints_the_first_key_once_and_ends_well_at_sigterm() {
+    let database = TestDatabase::create().await;
+    let kv = KvServer::start().await;
+    for start in ["first", "second"] {
+        let mut child = keypost(&database, &kv, &["serve"]).spawn().unwrap();
+        let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
+        while let Some(line) = timeout(Duration::from_secs(20), log.next_line()).await.unwrap().unwrap() {
+            if line.contains("listening") {
+                break;
+            }
+        }
+        let stopped = Instant::now();
+        let pid = child.id().unwrap().to_string();
+        assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+        let said = first_line(&mut child).await;
+        let status = timeout(Duration::from_secs(10), child.wait()).await.expect("it ends in time").unwrap();
+        assert!(status.success(), "{status}");
+        assert!(stopped.elapsed() < Duration::from_secs(10));
+        match start {
+            "first" => assert!(said.contains("kp_admin_"), "{said}"),
+            _ => assert_eq!(said, "", "the key is shown once"),
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_wrong_environment_stops_the_start_with_every_reason() {
+    let database = TestDatabase::create().await;
+    let kv = KvServer::start().await;
+    let mut command = keypost(&database, &kv, &["serve"]);
+    command
+        .env("KEYPOST_LISTEN", "nowhere")
+        .env("KEYPOST_KV_BATCH_SIZE", "0")
+        .env_remove("KEYPOST_MASTER_KEY");
+    let output = command.output().await.unwrap();
+    assert!(!output.status.success());
+    let said = String::from_utf8(output.stderr).unwrap();
+    for variable in ["KEYPOST_LISTEN", "KEYPOST_KV_BATCH_SIZE", "KEYPOST_MASTER_KEY"] {
+        assert!(said.contains(variable), "{said}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_taken_port_is_named() {
+    let database = TestDatabase::create().await;
+    let kv = KvServer::start().await;
+    let taken = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output = keypost(&database, &kv, &["serve"]).env("KEYPOST_LISTEN", &address).output().await.unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert!(!output.status.success() && said.contains(&address), "{said}");
+    assert_eq!(database.number("select count(*) from api_key").await, 0, "no key was made that nobody saw");
+}

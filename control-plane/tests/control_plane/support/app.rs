@@ -1,0 +1,186 @@
+use std::net::IpAddr;
+use std::sync::Arc;
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Request, StatusCode};
+use keypost::config::Mode;
+use keypost::crypto_at_rest::MasterKey;
+use keypost::entropy::SystemEntropy;
+use keypost::http::{self, App, PeerAddress};
+use keypost::service::access::Permission;
+use keypost::service::{self, Context};
+use keypost_shared::secret::{ApiKey, KeyKind};
+use rand_core::OsRng;
+use serde_json::{Value, json};
+use tower::ServiceExt;
+
+use super::publisher::EDGE_URL;
+use super::{KvServer, TestClock, TestDatabase, TestPublisher, secret};
+
+/// The whole control plane but the sockets: router, services, publisher, database, KV.
+pub(crate) struct TestApp {
+    pub(crate) clock: Arc<TestClock>,
+    pub(crate) context: Context,
+    pub(crate) admin: String,
+    pub(crate) router: Router,
+    pub(crate) publisher: TestPublisher,
+    pub(crate) kv: KvServer,
+    // Last, so that it is dropped last.
+    pub(crate) database: TestDatabase,
+}
+
+/// An answer, read to its end.
+#[derive(Debug)]
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
+    pub(crate) headers: HeaderMap,
+    pub(crate) text: String,
+}
+
+impl Answer {
+    pub(crate) fn json(&self) -> Value {
+        serde_json::from_str(&self.text).unwrap_or_else(|_| panic!("not JSON: {}", self.text))
+    }
+
+    pub(crate) fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).map(|value| value.to_str().unwrap())
+    }
+
+    /// The fields that a problem names.
+    pub(crate) fn wrong_fields(&self) -> Vec<String> {
+        let errors = self.json()["errors"].as_array().cloned().unwrap_or_default();
+        errors.iter().map(|error| error["field"].as_str().unwrap().to_owned()).collect()
+    }
+
+    /// Fails the test unless this is a problem of that status and code, in the right dress.
+    pub(crate) fn assert_problem(&self, status: u16, code: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        assert_eq!(self.header("content-type"), Some("application/problem+json"), "{}", self.text);
+        assert!(self.header("x-request-id").is_some());
+        let problem = self.json();
+        assert_eq!(problem["code"], code, "{}", self.text);
+        assert_eq!(problem["status"], status);
+        assert_eq!(problem["type"], format!("urn:keypost:problem:{code}"));
+        assert!(problem["title"].is_string() && problem["detail"].is_string());
+    }
+}
+
+impl TestApp {
+    pub(crate) async fn start() -> Self {
+        Self::start_behind(&[]).await
+    }
+
+    /// Behind these trusted proxies.
+    pub(crate) async fn start_behind(proxies: &[&str]) -> Self {
+        let database = TestDatabase::create().await;
+        let kv = KvServer::start().await;
+        let clock = Arc::new(TestClock::default());
+        let publisher = TestPublisher::start(&database, &kv, &clock).await;
+        let context = Context {
+            db: database.pool.clone(),
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            master_key: MasterKey::parse(&secret(1)).unwrap(),
+            publications: publisher.publications.clone(),
+            edge_url: EDGE_URL.to_owned(),
+            public_url: "https://keypost.test".to_owned(),
+            mode: Mode::Dev,
+        };
+        let key = service::api_key::ensure_first(&context, None).await.unwrap().unwrap();
+        let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
+        let router = http::router(App::new(context.clone(), proxies));
+        Self { clock, context, admin: key.expose().to_owned(), router, publisher, kv, database }
+    }
+
+    pub(crate) async fn send(&self, request: Request<Body>) -> Answer {
+        let response = self.router.clone().oneshot(request).await.unwrap();
+        let (parts, body) = response.into_parts();
+        let bytes = to_bytes(body, usize::MAX).await.unwrap();
+        Answer {
+            status: parts.status,
+            headers: parts.headers,
+            text: String::from_utf8(bytes.into()).unwrap(),
+        }
+    }
+
+    /// A request with the admin key.
+    pub(crate) async fn call(&self, method: &str, path: &str, body: Option<Value>) -> Answer {
+        self.call_with(&self.admin, method, path, body).await
+    }
+
+    pub(crate) async fn call_with(&self, key: &str, method: &str, path: &str, body: Option<Value>) -> Answer {
+        let request = Request::builder().method(method).uri(path).header("x-api-key", key);
+        let request = match body {
+            Some(body) => {
+                request.header("content-type", "application/json").body(Body::from(body.to_string()))
+            }
+            None => request.body(Body::empty()),
+        };
+        self.send(request.unwrap()).await
+    }
+
+    /// A creation that must succeed.
+    pub(crate) async fn create(&self, path: &str, body: Value) -> Value {
+        let answer = self.call("POST", path, Some(body)).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()
+    }
+
+    /// An organization `acme` with an environment `prod`, which is answered.
+    pub(crate) async fn acme(&self) -> Value {
+        self.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
+        self.create("/api/internal/org/acme/env", json!({"id": "prod", "name": "Production"})).await
+    }
+
+    /// A device of `acme`'s with an app `client`, whose path is answered.
+    pub(crate) async fn device(&self, id: &str) -> String {
+        let devices = "/api/internal/org/acme/env/prod/device";
+        self.create(devices, json!({"id": id, "name": "A device"})).await;
+        let apps = format!("{devices}/{id}/app");
+        self.create(&apps, json!({"clientAppId": "client", "scopes": ["device"]})).await;
+        format!("{apps}/client")
+    }
+
+    /// A one-time password for the app at this path.
+    pub(crate) async fn otp(&self, app: &str) -> String {
+        let answer = self.call("POST", &format!("{app}/otp"), None).await;
+        assert_eq!(answer.status, StatusCode::CREATED, "{}", answer.text);
+        answer.json()["otp"].as_str().unwrap().to_owned()
+    }
+
+    /// An attempt to activate, from this address.
+    pub(crate) async fn activate_from(&self, address: &str, body: Value) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/api/otp/activate")
+            .header("content-type", "application/json")
+            .extension(PeerAddress(address.parse::<IpAddr>().unwrap()))
+            .body(Body::from(body.to_string()));
+        self.send(request.unwrap()).await
+    }
+
+    pub(crate) async fn activate(&self, body: Value) -> Answer {
+        self.activate_from("192.0.2.1", body).await
+    }
+
+    /// A key that is not a global one, or is narrowed.
+    pub(crate) async fn key(&self, org: Option<&str>, permissions: Option<&[Permission]>) -> String {
+        let kind = if org.is_some() { KeyKind::Organization } else { KeyKind::Admin };
+        let key = ApiKey::generate(kind, &mut OsRng);
+        let permissions: Option<Vec<String>> =
+            permissions.map(|names| names.iter().map(ToString::to_string).collect());
+        sqlx::query(
+            "insert into api_key (id, name, org_id, permissions, key_hash, prefix, created_at)
+             values (gen_random_uuid(), 'test', $1, $2, $3, $4, now())",
+        )
+        .bind(org)
+        .bind(permissions)
+        .bind(key.hash().as_bytes().as_slice())
+        .bind(key.display_prefix())
+        .execute(&self.database.pool)
+        .await
+        .unwrap();
+        key.expose().to_owned()
+    }
+}

@@ -1,0 +1,32 @@
+//! What the tests stand on.
+
+mod app;
+mod clock;
+mod database;
+mod kv;
+mod publisher;
+
+pub(crate) use self::app::{Answer, TestApp};
+pub(crate) use self::clock::TestClock;
+pub(crate) use self::database::TestDatabase;
+pub(crate) use self::kv::{Fault, KvServer, Stored};
+pub(crate) use self::publisher::TestPublisher;
+
+use std::time::Duration;
+
+use tokio::time::{Instant, sleep};
+
+/// Waits until `condition` holds, and fails the test where it does not within ten seconds.
+pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    while !condition().await {
+        assert!(Instant::now() < deadline, "waited in vain for this: {what}");
+        sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// 32 bytes in base64url.
+pub(crate) fn secret(byte: u8) -> String {
+    use base64ct::{Base64UrlUnpadded, Encoding};
+    Base64UrlUnpadded::encode_string(&[byte; 32])
+}

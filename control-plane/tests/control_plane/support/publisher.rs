@@ -1,0 +1,78 @@
+use std::sync::Arc;
+use std::time::Duration;
+
+use keypost::clock::Clock;
+use keypost::crypto_at_rest::MasterKey;
+use keypost::entropy::{Entropy, SystemEntropy};
+use keypost::kv::KvApi;
+use keypost::publisher::{Publications, Publisher, PublisherSettings, RunningPublisher};
+use keypost::root::RootSigner;
+use keypost_shared::jwe::SealingKey;
+use keypost_shared::jwk::EcPublicJwk;
+use keypost_shared::publisher_key::Schedule;
+
+use super::{KvServer, TestClock, TestDatabase, secret};
+
+pub(crate) const EDGE_URL: &str = "https://edge.test";
+
+/// A publisher at work, with times that suit tests.
+pub(crate) struct TestPublisher {
+    pub(crate) publications: Publications,
+    pub(crate) root: EcPublicJwk,
+    running: RunningPublisher,
+}
+
+impl TestPublisher {
+    /// How long a call to KV may take here.
+    pub(crate) const KV_TIMEOUT: Duration = Duration::from_millis(400);
+    /// How long after it was given up a call may still land here.
+    pub(crate) const LATE_WRITE_WINDOW: Duration = Duration::from_secs(60);
+
+    pub(crate) fn settings() -> PublisherSettings {
+        PublisherSettings {
+            batch_size: 500,
+            lease: Duration::from_secs(30),
+            late_write_window: Self::LATE_WRITE_WINDOW,
+            poll: Duration::from_millis(50),
+            sweep: Duration::from_millis(50),
+            first_backoff: Duration::from_millis(40),
+            longest_backoff: Duration::from_millis(400),
+            schedule: Schedule::default(),
+        }
+    }
+
+    pub(crate) async fn start(database: &TestDatabase, kv: &KvServer, clock: &Arc<TestClock>) -> Self {
+        Self::start_with(database, kv, clock, Self::settings()).await
+    }
+
+    pub(crate) async fn start_with(
+        database: &TestDatabase,
+        kv: &KvServer,
+        clock: &Arc<TestClock>,
+        settings: PublisherSettings,
+    ) -> Self {
+        let db = database.pool.clone();
+        let master_key = MasterKey::parse(&secret(1)).unwrap();
+        let root =
+            RootSigner::load_or_create(&db, &master_key, clock.now(), SystemEntropy.rng()).await.unwrap();
+        let publications = Publications::new(db.clone());
+        let public = root.public().clone();
+        let publisher = Publisher {
+            db,
+            clock: clock.clone(),
+            entropy: Arc::new(SystemEntropy),
+            kv: KvApi::new(&kv.config(), Self::KV_TIMEOUT).unwrap(),
+            root,
+            master_key,
+            sealing_key: SealingKey::parse_list(&secret(2)).unwrap().remove(0),
+            edge_url: EDGE_URL.to_owned(),
+            settings,
+            publications: publications.clone(),
+        };
+        Self { publications, root: public, running: publisher.start() }
+    }
+
+    pub(crate) async fn stop(self) {
+        self.running.stop().await;
+    }
+}
