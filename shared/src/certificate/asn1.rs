@@ -72,10 +72,11 @@ impl<'a> Fields<'a> {
         self.next().map(Some)
     }
 
-    /// A BOOLEAN DEFAULT FALSE. A default is left out in DER (X.690 §11.5), so where there is a value it is TRUE.
-    pub(crate) fn optional_true(&mut self) -> Result<bool, Malformed> {
+    /// A BOOLEAN DEFAULT FALSE. DER leaves the default out (X.690 §11.5); that it is there all the same, as some vendors
+    /// have it, changes nothing. But only 0 and 255 are values (§11.1).
+    pub(crate) fn optional_boolean(&mut self) -> Result<bool, Malformed> {
         match self.optional(Tag::Boolean)? {
-            None => Ok(false),
+            None | Some(Element { content: [0x00], .. }) => Ok(false),
             Some(Element { content: [0xff], .. }) => Ok(true),
             Some(_) => Err(self.malformed()),
         }
@@ -206,12 +207,14 @@ mod tests {
     }
 
     #[test]
-    fn a_default_is_left_out() {
-        let read = |bytes: &'static [u8]| Fields::new(bytes, "t").unwrap().optional_true();
+    fn a_boolean_has_two_values() {
+        let read = |bytes: &'static [u8]| Fields::new(bytes, "t").unwrap().optional_boolean();
         assert_eq!(read(&[]), Ok(false));
         assert_eq!(read(&[0x04, 0x00]), Ok(false));
         assert_eq!(read(&[0x01, 0x01, 0xff]), Ok(true));
-        assert!(read(&[0x01, 0x01, 0x00]).is_err());
+        assert_eq!(read(&[0x01, 0x01, 0x00]), Ok(false));
         assert!(read(&[0x01, 0x01, 0x01]).is_err());
+        assert!(read(&[0x01, 0x02, 0xff, 0xff]).is_err());
+        assert!(read(&[0x01, 0x00]).is_err());
     }
 }

@@ -41,8 +41,9 @@ pub(crate) struct KeyUsage {
 /// §4.2.1.12
 #[derive(Clone, Copy, Debug)]
 pub(crate) struct ExtendedKeyUsage {
-    /// clientAuth, or anyExtendedKeyUsage.
-    pub(crate) allows_client_auth: bool,
+    pub(crate) client_auth: bool,
+    /// anyExtendedKeyUsage.
+    pub(crate) any: bool,
 }
 
 /// §4.2.1.6
@@ -63,7 +64,7 @@ impl<'a> Extensions<'a> {
         while !fields.is_empty() {
             let mut extension = fields.expect(Tag::Sequence)?.fields("extensions")?;
             let id = Oid::read(&mut extension, "extensions")?;
-            let critical = extension.optional_true()?;
+            let critical = extension.optional_boolean()?;
             let value = extension.expect(Tag::OctetString)?.content;
             extension.end()?;
             seen.push(id);
@@ -102,7 +103,7 @@ impl BasicConstraints {
     fn read(value: &[u8]) -> Result<Self, Malformed> {
         const WHAT: &str = "basicConstraints";
         let mut fields = sequence(value, WHAT)?;
-        let ca = fields.optional_true()?;
+        let ca = fields.optional_boolean()?;
         let path_length = match fields.optional(Tag::Integer)? {
             Some(length) => Some(small(length.content, WHAT)?),
             None => None,
@@ -138,12 +139,13 @@ impl ExtendedKeyUsage {
         if fields.is_empty() {
             return Err(Malformed(WHAT));
         }
-        let mut allows_client_auth = false;
+        let mut usage = Self { client_auth: false, any: false };
         while !fields.is_empty() {
             let purpose = Oid::read(&mut fields, WHAT)?;
-            allows_client_auth |= purpose.is(&oid::CLIENT_AUTH) || purpose.is(&oid::ANY_EXTENDED_KEY_USAGE);
+            usage.client_auth |= purpose.is(&oid::CLIENT_AUTH);
+            usage.any |= purpose.is(&oid::ANY_EXTENDED_KEY_USAGE);
         }
-        Ok(Self { allows_client_auth })
+        Ok(usage)
     }
 }
 

@@ -21,7 +21,7 @@
 //! compressed points; key identifiers marked critical; a CA's certificate, or one with a CA's rights, as a device's;
 //! nameConstraints in a device's certificate; version 2. A CA that renews itself (self-issued) does not count for path
 //! lengths, but does for the greatest number of intermediates. Extended key usage binds every certificate of the path
-//! that has one.
+//! that has one; anyExtendedKeyUsage will do for a CA, not for a device.
 
 mod asn1;
 mod extension;
@@ -76,6 +76,6 @@ pub struct Rules {
     pub at: UnixTime,
     /// The most intermediates.
     pub max_intermediates: usize,
-    /// Whether an extended key usage, where there is one, must include clientAuth or anyExtendedKeyUsage.
+    /// Whether an extended key usage, where there is one, must include clientAuth; a CA's may be any.
     pub client_auth: bool,
 }

@@ -49,7 +49,7 @@ impl<'p, 'a> Path<'p, 'a> {
                 .map_err(|problem| place.refuses(problem))?;
             signatures.push(check);
             if position == 0 {
-                check_leaf(certificate).map_err(|problem| place.refuses(problem))?;
+                check_leaf(certificate, rules).map_err(|problem| place.refuses(problem))?;
             } else {
                 above = check_intermediate(certificate, &above).map_err(|problem| place.refuses(problem))?;
             }
@@ -117,7 +117,10 @@ pub(crate) fn check_every(certificate: &Certificate<'_>, rules: &Rules) -> Resul
     if extensions.key_identifier_critical {
         return Err(Problem::KeyIdentifierCritical);
     }
-    if rules.client_auth && extensions.extended_key_usage.is_some_and(|usage| !usage.allows_client_auth) {
+    // Enough for a CA, which may leave the choice to those below. The device's own must say clientAuth.
+    if rules.client_auth
+        && extensions.extended_key_usage.is_some_and(|usage| !usage.client_auth && !usage.any)
+    {
         return Err(Problem::NotForClientAuthentication);
     }
     certificate.key.accepted()?;
@@ -175,7 +178,7 @@ fn check_intermediate<'a>(certificate: &Certificate<'a>, above: &Above<'a>) -> R
 
 /// The device's certificate: version 1 as well, because that is what openssl makes without an extension file; a CA's
 /// neither by word nor by right.
-fn check_leaf(leaf: &Certificate<'_>) -> Result<(), Problem> {
+fn check_leaf(leaf: &Certificate<'_>, rules: &Rules) -> Result<(), Problem> {
     let extensions = &leaf.extensions;
     if !matches!(leaf.version, VERSION_1 | VERSION_3) {
         return Err(Problem::Version(leaf.version));
@@ -190,6 +193,9 @@ fn check_leaf(leaf: &Certificate<'_>) -> Result<(), Problem> {
     }
     if extensions.name_constraints.is_some() {
         return Err(Problem::NameConstraintsWithoutCa);
+    }
+    if rules.client_auth && extensions.extended_key_usage.is_some_and(|usage| !usage.client_auth) {
+        return Err(Problem::NotForClientAuthentication);
     }
     // Without a subject the subjectAltName is all there is, so it must be critical (§4.2.1.6).
     if leaf.subject().is_empty() && !extensions.subject_alt_name.as_ref().is_some_and(|names| names.critical)

@@ -148,7 +148,7 @@ pub enum Problem {
     /// Name constraints in a certificate that is no CA's (§4.2.1.10).
     #[error("it constrains names without being a CA")]
     NameConstraintsWithoutCa,
-    /// There is an extended key usage, without clientAuth and anyExtendedKeyUsage (§4.2.1.12).
+    /// There is an extended key usage, and it is not for this (§4.2.1.12).
     #[error("its extended key usage does not include client authentication")]
     NotForClientAuthentication,
     /// Neither RSA nor an uncompressed point of P-256 or P-384.

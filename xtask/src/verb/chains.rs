@@ -15,8 +15,8 @@ use keypost_shared::{
     host::HostCrypto,
     time::UnixTime,
 };
-use serde::Deserialize;
-use serde_json::{Value, json};
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use crate::Error;
@@ -40,6 +40,14 @@ struct Case {
     max_depth: Option<usize>,
 }
 
+/// What is printed of it.
+#[derive(Serialize)]
+struct Line {
+    id: Value,
+    verdict: &'static str,
+    code: Option<&'static str>,
+}
+
 /// The code of a case that is none: no chain in it, or fields of another kind.
 const MALFORMED_CASE: &str = "malformed_case";
 
@@ -53,11 +61,13 @@ pub async fn run(options: &ChainsOptions) -> Result<(), Error> {
     })?;
     for case in cases {
         let id = case.get("id").cloned().unwrap_or(Value::Null);
-        let line = match decide(case, options.check_eku).await {
-            Ok(()) => json!({"id": id, "verdict": "SUCCESS", "code": null}),
-            Err(code) => json!({"id": id, "verdict": "FAILURE", "code": code}),
-        };
-        super::print(&line.to_string());
+        let code = decide(case, options.check_eku).await.err();
+        let verdict = if code.is_none() { "SUCCESS" } else { "FAILURE" };
+        let line = serde_json::to_string(&Line { id, verdict, code }).map_err(|error| Error::Malformed {
+            what: "the verdict".to_owned(),
+            detail: error.to_string(),
+        })?;
+        super::print(&line);
     }
     Ok(())
 }
@@ -74,16 +84,14 @@ async fn decide(case: Value, check_eku: bool) -> Result<(), &'static str> {
         max_intermediates: case.max_depth.unwrap_or(DEFAULT_MAX_INTERMEDIATES),
         client_auth: check_eku,
     };
-    let chain =
-        decode_x5c(&case.x5c.ok_or(MALFORMED_CASE)?, &rules).map_err(|refusal| refusal.code())?;
+    let chain = decode_x5c(&case.x5c.ok_or(MALFORMED_CASE)?, &rules).map_err(|refusal| refusal.code())?;
     // A root that cannot be read would never have been taken in. There may be others.
     let anchors: Vec<_> = case
         .roots
         .iter()
         .filter_map(|root| TrustAnchor::from_der(Base64::decode_vec(root).ok()?).ok())
         .collect();
-    let decision =
-        validate(&HostCrypto, &chain, &anchors, &rules).await.map_err(|_| "crypto_failed")?;
+    let decision = validate(&HostCrypto, &chain, &anchors, &rules).await.map_err(|_| "crypto_failed")?;
     decision.verdict.map(|_| ()).map_err(|refusal| refusal.code())
 }
 

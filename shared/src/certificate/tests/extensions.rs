@@ -144,9 +144,15 @@ fn an_extended_key_usage_must_include_client_authentication_wherever_it_is() {
             Some("not_for_client_authentication"),
         );
         at(|draft| draft.set(&oid::EXTENDED_KEY_USAGE, true, purposes(&[SERVER_AUTH, CLIENT_AUTH])), None);
-        at(|draft| draft.set(&oid::EXTENDED_KEY_USAGE, false, purposes(&[ANY_PURPOSE])), None);
         at(|draft| draft.remove(&oid::EXTENDED_KEY_USAGE), None);
     }
+    // A CA may leave it open, a device may not.
+    at_the_root(|draft| draft.set(&oid::EXTENDED_KEY_USAGE, false, purposes(&[ANY_PURPOSE])), None);
+    at_the_intermediate(|draft| draft.set(&oid::EXTENDED_KEY_USAGE, false, purposes(&[ANY_PURPOSE])), None);
+    at_the_leaf(
+        |draft| draft.set(&oid::EXTENDED_KEY_USAGE, false, purposes(&[ANY_PURPOSE])),
+        Some("not_for_client_authentication"),
+    );
     // The rule can be switched off, and the extension must still be one.
     let chain = Chain::usual();
     let rules = Rules { client_auth: false, ..Rules::for_device(NOW) };
@@ -389,7 +395,7 @@ fn basic_constraints_are_the_der_of_a_ca_flag_and_a_length() {
         vec![],
         sequence(&[&tlv(0x01, &[0x01])]),
         sequence(&[&tlv(0x01, &[0xff, 0xff])]),
-        sequence(&[&tlv(0x01, &[0x00])]),
+        sequence(&[&tlv(0x01, &[])]),
         sequence(&[&tlv(0x01, &[0xff]), &tlv(0x02, &[0xff])]),
         sequence(&[&tlv(0x01, &[0xff]), &tlv(0x02, &[0x00, 0x01])]),
         sequence(&[&tlv(0x01, &[0xff]), &tlv(0x02, &[0x01]), &tlv(0x02, &[0x01])]),
@@ -400,6 +406,9 @@ fn basic_constraints_are_the_der_of_a_ca_flag_and_a_length() {
         let refused = changed(|chain| chain.intermediate.set(&oid::BASIC_CONSTRAINTS, true, wrong.clone()));
         assert_eq!(refused, Some((INTERMEDIATE, "malformed")), "{wrong:02x?}");
     }
+    // What is written although it goes without saying changes nothing.
+    let explicitly_none = sequence(&[&tlv(0x01, &[0x00])]);
+    assert_eq!(changed(|chain| chain.leaf.set(&oid::BASIC_CONSTRAINTS, true, explicitly_none)), None);
     // A length beyond any number is no limit.
     let endless = sequence(&[&tlv(0x01, &[0xff]), &tlv(0x02, &[0x7f; 40])]);
     assert_eq!(changed(|chain| chain.root.set(&oid::BASIC_CONSTRAINTS, true, endless)), None);

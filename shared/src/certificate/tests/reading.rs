@@ -96,6 +96,8 @@ fn extensions_are_a_list_of_at_least_one() {
     let value = tlv(0x04, &[]);
     let one = sequence(&[&dotted("1.2.3"), &value]);
     assert_eq!(with(tlv(0xa3, &sequence(&[&one]))), None);
+    let explicitly_not_critical = sequence(&[&dotted("1.2.3"), &tlv(0x01, &[0]), &value]);
+    assert_eq!(with(tlv(0xa3, &sequence(&[&explicitly_not_critical]))), None);
     for wrong in [
         tlv(0xa3, &[]),
         tlv(0xa3, &sequence(&[])),
@@ -107,8 +109,6 @@ fn extensions_are_a_list_of_at_least_one() {
         tlv(0xa3, &sequence(&[&sequence(&[&value, &dotted("1.2.3")])])),
         tlv(0xa3, &sequence(&[&sequence(&[&dotted("1.2.3"), &value, &value])])),
         tlv(0xa3, &sequence(&[&sequence(&[&dotted("1.2.3"), &utf8("x")])])),
-        // critical FALSE is the default, and left out.
-        tlv(0xa3, &sequence(&[&sequence(&[&dotted("1.2.3"), &tlv(0x01, &[0]), &value])])),
         tlv(0xa3, &sequence(&[&sequence(&[&dotted("1.2.3"), &tlv(0x01, &[1]), &value])])),
         tlv(0xa3, &sequence(&[&sequence(&[&tlv(0x06, &[0x2a, 0x80]), &value])])),
     ] {
