@@ -21,6 +21,7 @@ use crate::http::{self, App};
 use crate::kv::{KvApi, KvSetupError};
 use crate::publisher::{Publications, Publisher, PublisherSettings};
 use crate::root::{RootError, RootSigner};
+use crate::server::ServerLimits;
 use crate::service::{self, Context};
 use crate::store::{self, StoreError};
 use crate::{server, telemetry};
@@ -59,8 +60,8 @@ enum ApiKeyCommand {
     Generate,
 }
 
-/// The time that requests under way have after a signal. What the publisher is about has the rest of ten seconds.
-const DRAIN: Duration = Duration::from_secs(6);
+/// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
+const LIMITS: ServerLimits = ServerLimits { head: Duration::from_secs(30), drain: Duration::from_secs(6) };
 /// The time that a batch under way has after that. What does not end in time is written again by the next start.
 const PUBLISHER_STOP: Duration = Duration::from_secs(3);
 
@@ -182,7 +183,7 @@ async fn serve() -> Result<(), CommandError> {
     tracing::info!(address = %config.listen, "listening");
 
     let router = http::router(App::new(context, config.trusted_proxies));
-    server::serve(listener, router, stop, DRAIN).await;
+    server::serve(listener, router, stop, LIMITS).await;
     // Until now it has published what the last requests changed.
     if tokio::time::timeout(PUBLISHER_STOP, publisher.stop()).await.is_err() {
         tracing::warn!("a call to KV was cut off by the shutdown; its documents will be written again");

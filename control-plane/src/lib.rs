@@ -3,6 +3,7 @@
 //! Three layers, each knowing only the next: [`http`] (what comes in and goes out) → [`service`] (the rules) → [`store`]
 //! (the SQL). Beside them the [`publisher`] makes KV say what PostgreSQL says. Time ([`clock`]) and randomness
 //! ([`entropy`]) are parameters.
+#![warn(missing_docs)]
 
 pub mod cli;
 pub mod clock;

@@ -10,8 +10,8 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::Body;
 use axum::http::Request;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto::Builder;
+use hyper::server::conn::http1;
+use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpStream};
@@ -21,17 +21,25 @@ use tower::ServiceExt;
 
 use crate::http::PeerAddress;
 
-/// How long the head of a request may take to arrive.
-const HEAD_TIMEOUT: Duration = Duration::from_secs(10);
 /// How long to leave the listener alone when the process is out of file descriptors.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 
-/// Answers requests until `stop`; then accepts no more, and waits at most `patience` for those under way.
-pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, patience: Duration) {
+/// How long things may take.
+#[derive(Clone, Copy, Debug)]
+pub struct ServerLimits {
+    /// For the head of a request to arrive, from the moment when the connection is ready for one: so it is also how long
+    /// a connection may be idle.
+    pub head: Duration,
+    /// For requests under way to be answered when the server stops.
+    pub drain: Duration,
+}
+
+/// Answers requests until `stop`; then accepts no more, and waits for those under way.
+pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToken, limits: ServerLimits) {
     let connections = GracefulShutdown::new();
     while let Some(accepted) = stop.run_until_cancelled(listener.accept()).await {
         match accepted {
-            Ok((stream, peer)) => serve_connection(stream, peer, router.clone(), &connections),
+            Ok((stream, peer)) => serve_connection(stream, peer, router.clone(), limits, &connections),
             // The peer has gone already; there is nothing to do about it.
             Err(error) if is_of_the_connection(&error) => {}
             Err(error) => {
@@ -41,24 +49,29 @@ pub async fn serve(listener: TcpListener, router: Router, stop: CancellationToke
         }
     }
     drop(listener);
-    if timeout(patience, connections.shutdown()).await.is_err() {
+    if timeout(limits.drain, connections.shutdown()).await.is_err() {
         tracing::warn!("some requests were cut off by the shutdown");
     }
 }
 
-fn serve_connection(stream: TcpStream, peer: SocketAddr, router: Router, connections: &GracefulShutdown) {
+fn serve_connection(
+    stream: TcpStream,
+    peer: SocketAddr,
+    router: Router,
+    limits: ServerLimits,
+    connections: &GracefulShutdown,
+) {
     // Small answers go out at once; where that cannot be asked for, they go out all the same.
     let _ = stream.set_nodelay(true);
-    let mut builder = Builder::new(TokioExecutor::new());
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(HEAD_TIMEOUT);
-    builder.http2().timer(TokioTimer::new()).keep_alive_interval(Some(HEAD_TIMEOUT));
+    // HTTP/1.1 alone, which is what proxies speak to servers: finding out the version would wait without a limit.
+    let mut builder = http1::Builder::new();
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
     let service = router.map_request(move |request: Request<_>| {
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(PeerAddress(peer.ip()));
         request
     });
-    let connection =
-        builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service)).into_owned();
+    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
     let watched = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = watched.await {

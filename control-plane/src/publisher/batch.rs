@@ -16,6 +16,8 @@ use crate::store::publisher_key::Signer;
 use crate::store::snapshot::{ClientRows, PoolRows, TrustRows};
 use crate::store::{self, StoreError, snapshot};
 
+/// How many documents are made at a time: some may have a hundred kilobytes, and all are in memory.
+pub(super) const SLICE: usize = 1000;
 /// The most bytes of values in one call. KV takes 100 MB, but a call must also be over within its timeout.
 const MAX_CALL_BYTES: usize = 24 << 20;
 
@@ -71,43 +73,70 @@ struct Rows {
 /// Makes the documents of leased keys, from the rows as they are now.
 pub(super) async fn prepare(
     publisher: &Arc<Publisher>,
-    leased: Vec<Leased>,
+    leased: &[Leased],
     now: OffsetDateTime,
 ) -> Result<RenderedBatch, BatchError> {
     let rows = {
         let mut connection = publisher.db.acquire().await?;
-        read(&mut connection, &leased).await?
+        read(&mut connection, leased).await?
     };
-    // Ten thousand signatures take a second or two of CPU.
-    let publisher = publisher.clone();
+    // A thousand signatures take some tenths of a second of CPU.
+    let (publisher, leased) = (publisher.clone(), leased.to_vec());
     tokio::task::spawn_blocking(move || render_all(&publisher, leased, rows, now))
         .await
         .map_err(|_| BatchError::CutOff)?
 }
 
-/// Parts a batch into calls: writes by size, and deletes.
-pub(super) fn calls(rendered: Vec<Rendered>) -> Vec<Call> {
-    let mut calls = Vec::new();
-    let (mut puts, mut deletes, mut bytes) = (Vec::new(), Vec::new(), 0);
-    for one in rendered {
+/// Collects what is ready into calls: as few as there can be, none of them too large.
+#[derive(Default)]
+pub(super) struct Calls {
+    puts: Vec<Rendered>,
+    bytes: usize,
+    deletes: Vec<Rendered>,
+}
+
+impl Calls {
+    /// Adds a key. Answers with a call when that is full.
+    pub(super) fn add(&mut self, one: Rendered) -> Option<Call> {
         let Some(document) = &one.document else {
-            deletes.push(one);
-            continue;
+            self.deletes.push(one);
+            return None;
         };
-        if bytes + document.text.len() > MAX_CALL_BYTES && !puts.is_empty() {
-            calls.push(Call::Put(std::mem::take(&mut puts)));
-            bytes = 0;
-        }
-        bytes += document.text.len();
-        puts.push(one);
+        let length = document.text.len();
+        let full = self.bytes + length > MAX_CALL_BYTES && !self.puts.is_empty();
+        let call = full.then(|| Call::Put(std::mem::take(&mut self.puts)));
+        self.bytes = if full { length } else { self.bytes + length };
+        self.puts.push(one);
+        call
     }
-    if !puts.is_empty() {
-        calls.push(Call::Put(puts));
+
+    /// What is left.
+    pub(super) fn finish(self) -> impl Iterator<Item = Call> {
+        let puts = (!self.puts.is_empty()).then_some(Call::Put(self.puts));
+        let deletes = (!self.deletes.is_empty()).then_some(Call::Delete(self.deletes));
+        puts.into_iter().chain(deletes)
     }
-    if !deletes.is_empty() {
-        calls.push(Call::Delete(deletes));
+}
+
+impl Call {
+    /// The keys that the call is about.
+    pub(super) fn keys(&self) -> Vec<KvKey> {
+        let (Call::Put(rendered) | Call::Delete(rendered)) = self;
+        rendered.iter().map(|one| one.leased.key.clone()).collect()
     }
-    calls
+
+    /// The call without the keys that `keep` refuses; none where nothing is left.
+    pub(super) fn retain(self, keep: impl Fn(&KvKey) -> bool) -> Option<Call> {
+        let filter = |rendered: Vec<Rendered>| -> Vec<Rendered> {
+            rendered.into_iter().filter(|one| keep(&one.leased.key)).collect()
+        };
+        let call = match self {
+            Call::Put(rendered) => Call::Put(filter(rendered)),
+            Call::Delete(rendered) => Call::Delete(filter(rendered)),
+        };
+        let (Call::Put(left) | Call::Delete(left)) = &call;
+        (!left.is_empty()).then_some(call)
+    }
 }
 
 /// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen.

@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use super::Publisher;
-use super::batch::{self, BatchError, Call, Rendered};
+use super::batch::{self, BatchError, Call, Calls, Rendered, SLICE};
 use super::pace::{Pace, backoff};
 use crate::entropy::random_uuid;
 use crate::kv::{KvError, Metadata, Outcome, Pair};
@@ -37,8 +37,8 @@ pub(super) struct Lane {
 struct Lease {
     id: Uuid,
     leased_at: OffsetDateTime,
-    /// By the monotonic clock: when it was taken or last renewed.
-    renewed: Instant,
+    /// The same by the monotonic clock.
+    taken: Instant,
 }
 
 impl Lane {
@@ -83,7 +83,7 @@ impl Lane {
         if let Some(pause) = self.pace.quiet_for(now) {
             return Ok(Some(pause));
         }
-        let (due, only_trust) = self.look().await?;
+        let (due, only_trust) = self.look(now).await?;
         match due.map(|due| Duration::try_from(due - now).unwrap_or_default()) {
             None => return Ok(Some(poll)),
             Some(early) if !early.is_zero() => return Ok(Some(early)),
@@ -102,9 +102,9 @@ impl Lane {
     }
 
     /// When the next row of these priorities is due, and whether there is no key yet to sign anything but `v1/trust`.
-    async fn look(&self) -> Result<(Option<OffsetDateTime>, bool), StoreError> {
+    async fn look(&self, now: OffsetDateTime) -> Result<(Option<OffsetDateTime>, bool), StoreError> {
         let mut connection = self.publisher.db.acquire().await?;
-        let due = store::publication::next_due(&mut connection, self.priorities).await?;
+        let due = store::publication::next_due(&mut connection, self.priorities, now).await?;
         if due.is_none() {
             return Ok((None, false));
         }
@@ -122,72 +122,91 @@ impl Lane {
             late_write_window: settings.late_write_window,
         };
         let lease =
-            Lease { id: request.lease_id, leased_at: self.publisher.clock.now(), renewed: Instant::now() };
+            Lease { id: request.lease_id, leased_at: self.publisher.clock.now(), taken: Instant::now() };
         let mut tx = self.publisher.db.begin().await?;
         let leased = store::publication::lease(&mut tx, &request, lease.leased_at).await?;
         tx.commit().await?;
         Ok((lease, leased))
     }
 
-    async fn publish(&mut self, mut lease: Lease, leased: Vec<Leased>) -> Result<(), BatchError> {
-        let now = self.publisher.clock.now();
-        let batch = match batch::prepare(&self.publisher, leased.clone(), now).await {
-            Ok(batch) => batch,
-            Err(error) => {
-                // Perhaps one row spoils it for all: smaller batches leave it alone with its pause.
-                self.batch_size = (self.batch_size / 2).max(1);
-                let failed = leased.iter().map(|leased| (leased, error.to_string()));
-                self.note_failed(&lease, failed, None).await?;
-                return Err(error);
+    async fn publish(&mut self, lease: Lease, leased: Vec<Leased>) -> Result<(), BatchError> {
+        let mut calls = Calls::default();
+        let mut first = true;
+        for (position, slice) in leased.chunks(SLICE).enumerate() {
+            let ready = match self.prepare(&lease, slice).await {
+                Ok(ready) => ready,
+                Err(error) => {
+                    // Perhaps one row spoils it for all: smaller batches leave it alone with its pause.
+                    self.batch_size = (self.batch_size / 2).max(1);
+                    let rest = leased.iter().skip(position * SLICE);
+                    let failed = rest.map(|leased| (leased, error.to_string()));
+                    self.note_failed(&lease, failed, None).await?;
+                    let made: Vec<KvKey> = calls.finish().flat_map(|call| call.keys()).collect();
+                    self.release(&lease, &made).await?;
+                    return Err(error);
+                }
+            };
+            for one in ready {
+                if let Some(full) = calls.add(one) {
+                    self.send(&lease, full, &mut first).await?;
+                }
             }
-        };
-        if !batch.unsigned.is_empty() {
-            let keys: Vec<KvKey> = batch.unsigned.into_iter().map(|leased| leased.key).collect();
-            let mut tx = self.publisher.db.begin().await?;
-            store::publication::release(&mut tx, lease.id, &keys).await?;
-            tx.commit().await?;
         }
-        if !batch.broken.is_empty() {
-            for (leased, error) in &batch.broken {
-                tracing::error!(key = %leased.key, %error, "a document cannot be made");
-            }
-            let failed = batch.broken.iter().map(|(leased, error)| (leased, error.to_string()));
-            self.note_failed(&lease, failed, None).await?;
-        }
-        for (position, call) in batch::calls(batch.ready).into_iter().enumerate() {
-            if position > 0 {
-                self.pace.call(self.priorities.0).await;
-            }
-            if let Some(call) = self.keep_lease(&mut lease, call).await? {
-                self.make(&lease, call).await?;
-            }
+        for call in calls.finish() {
+            self.send(&lease, call, &mut first).await?;
         }
         Ok(())
     }
 
+    /// Has the documents of leased keys made, and gives back the keys that have none.
+    async fn prepare(&self, lease: &Lease, leased: &[Leased]) -> Result<Vec<Rendered>, BatchError> {
+        let batch = batch::prepare(&self.publisher, leased, self.publisher.clock.now()).await?;
+        let unsigned: Vec<KvKey> = batch.unsigned.into_iter().map(|leased| leased.key).collect();
+        self.release(lease, &unsigned).await?;
+        for (leased, error) in &batch.broken {
+            tracing::error!(key = %leased.key, %error, "a document cannot be made");
+        }
+        let broken = batch.broken.iter().map(|(leased, error)| (leased, error.to_string()));
+        self.note_failed(lease, broken, None).await?;
+        Ok(batch.ready)
+    }
+
+    /// Makes one call within the pace and the lease. The permission for the first was had before the lease.
+    async fn send(&mut self, lease: &Lease, call: Call, first: &mut bool) -> Result<(), StoreError> {
+        if !std::mem::replace(first, false) {
+            self.pace.call(self.priorities.0).await;
+        }
+        // KV has asked for a pause in the middle of the batch.
+        if self.pace.quiet_for(self.publisher.clock.now()).is_some() {
+            return self.release(lease, &call.keys()).await;
+        }
+        match self.keep_lease(lease, call).await? {
+            Some(call) => self.make(lease, call).await,
+            None => Ok(()),
+        }
+    }
+
     /// Sees to it that the lease outlasts the call, and leaves out what another publisher has taken over.
-    async fn keep_lease(&self, lease: &mut Lease, call: Call) -> Result<Option<Call>, StoreError> {
+    async fn keep_lease(&self, lease: &Lease, call: Call) -> Result<Option<Call>, StoreError> {
         let duration = self.publisher.settings.lease;
-        if lease.renewed.elapsed() < duration / RENEW_AFTER {
+        if lease.taken.elapsed() < duration / RENEW_AFTER {
             return Ok(Some(call));
         }
-        let renewed = Instant::now();
         let until = self.publisher.clock.now() + duration;
-        let (Call::Put(rendered) | Call::Delete(rendered)) = &call;
-        let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
         let mut tx = self.publisher.db.begin().await?;
-        let mine: HashSet<KvKey> =
-            store::publication::renew(&mut tx, lease.id, &keys, until).await?.into_iter().collect();
+        let mine = store::publication::renew(&mut tx, lease.id, &call.keys(), until).await?;
         tx.commit().await?;
-        lease.renewed = renewed;
-        let keep = |rendered: Vec<Rendered>| -> Vec<Rendered> {
-            rendered.into_iter().filter(|one| mine.contains(&one.leased.key)).collect()
-        };
-        let call = match call {
-            Call::Put(rendered) => Call::Put(keep(rendered)),
-            Call::Delete(rendered) => Call::Delete(keep(rendered)),
-        };
-        Ok((!mine.is_empty()).then_some(call))
+        let mine: HashSet<KvKey> = mine.into_iter().collect();
+        Ok(call.retain(|key| mine.contains(key)))
+    }
+
+    async fn release(&self, lease: &Lease, keys: &[KvKey]) -> Result<(), StoreError> {
+        if keys.is_empty() {
+            return Ok(());
+        }
+        let mut tx = self.publisher.db.begin().await?;
+        store::publication::release(&mut tx, lease.id, keys).await?;
+        Ok(tx.commit().await?)
     }
 
     /// Makes one call, and notes how it went.
@@ -201,8 +220,7 @@ impl Lane {
             }
             Call::Delete(rendered) => {
                 let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
-                let outcome = self.publisher.kv.delete(&keys).await;
-                (rendered, outcome)
+                (rendered, self.publisher.kv.delete(&keys).await)
             }
         };
         match outcome {
@@ -243,10 +261,9 @@ impl Lane {
         self.publisher.publications.note_written();
         if !failed.is_empty() {
             tracing::warn!(keys = failed.len(), "KV could not write some keys");
-            let reason = "KV could not write this key".to_owned();
-            self.note_failed(lease, failed.iter().map(|one| (&one.leased, reason.clone())), None).await?;
         }
-        Ok(())
+        let failed = failed.iter().map(|one| (&one.leased, "KV could not write this key".to_owned()));
+        self.note_failed(lease, failed, None).await
     }
 
     async fn note_refused(
@@ -287,6 +304,9 @@ impl Lane {
                 Failed { key: leased.key.clone(), not_before: now + pause, error }
             })
             .collect();
+        if failed.is_empty() {
+            return Ok(());
+        }
         let mut tx = self.publisher.db.begin().await?;
         store::publication::fail(&mut tx, lease.id, &failed, may_land_until, now).await?;
         tx.commit().await?;

@@ -40,6 +40,9 @@ use crate::root::RootSigner;
 use crate::store;
 use crate::store::publication::Priority;
 
+/// How soon a task that panicked starts again.
+const RESTART_PAUSE: Duration = Duration::from_secs(1);
+
 /// The publisher's times and sizes.
 #[derive(Clone, Debug)]
 pub struct PublisherSettings {
@@ -117,15 +120,29 @@ impl Publisher {
         let tasks = TaskTracker::new();
         let publisher = Arc::new(self);
         let pace = Arc::new(Pace::new());
-        for (first, last) in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)]
-        {
-            let lane = Lane::new(publisher.clone(), pace.clone(), (first, last));
-            tasks.spawn(lane.run(stop.clone()));
+        for priorities in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)] {
+            let (publisher, pace, stopped) = (publisher.clone(), pace.clone(), stop.clone());
+            let lane = move || Lane::new(publisher.clone(), pace.clone(), priorities).run(stopped.clone());
+            tasks.spawn(keep_running("publishing", lane, stop.clone()));
         }
-        tasks.spawn(Steward::new(publisher.clone()).run(stop.clone()));
+        let (stewarded, stopped) = (publisher.clone(), stop.clone());
+        let steward = move || Steward::new(stewarded.clone()).run(stopped.clone());
+        tasks.spawn(keep_running("keeping documents fresh", steward, stop.clone()));
         tasks.spawn(listen(publisher, stop.clone()));
         tasks.close();
         RunningPublisher { stop, tasks }
+    }
+}
+
+/// Runs a task until it ends, and again where it panics: without it, nothing would be published any more, and nobody
+/// would notice.
+async fn keep_running<F>(what: &'static str, make: impl Fn() -> F, stop: CancellationToken)
+where
+    F: Future<Output = ()> + Send + 'static,
+{
+    while let Err(error) = tokio::spawn(make()).await {
+        tracing::error!(%error, "{what} broke off and starts again");
+        stop.run_until_cancelled(tokio::time::sleep(RESTART_PAUSE)).await;
     }
 }
 

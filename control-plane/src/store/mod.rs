@@ -62,10 +62,11 @@ impl From<sqlx::Error> for StoreError {
             | sqlx::Error::WorkerCrashed
             | sqlx::Error::BeginFailed => true,
             // Connection exceptions (08), insufficient resources (53), operator intervention and statement timeouts
-            // (57), deadlocks and serialization failures (40): none of them is the request's fault.
-            sqlx::Error::Database(error) => error
-                .code()
-                .is_some_and(|code| ["08", "53", "57", "40"].iter().any(|class| code.starts_with(class))),
+            // (57), deadlocks and serialization failures (40), a lock that was not to be had (55P03): none of them is
+            // the request's fault.
+            sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+                ["08", "53", "57", "40", "55P03"].iter().any(|class| code.starts_with(class))
+            }),
             _ => false,
         };
         if passing { Self::Unavailable(error) } else { Self::Refused(error) }

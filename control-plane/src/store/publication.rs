@@ -399,19 +399,33 @@ pub async fn sweep_signed_by_others(
     Ok(done.rows_affected())
 }
 
-/// When the next waiting row is due; none where nothing waits.
+/// When the next waiting row of these priorities is due: a time that is over where one is due now, none where nothing
+/// waits. Where very many wait for their pause to end, only the first of them are looked at.
 pub async fn next_due(
     tx: &mut PgConnection,
     priorities: (Priority, Priority),
+    now: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, StoreError> {
     let due = sqlx::query_scalar!(
-        "select min(greatest(not_before, leased_until, published_at + interval '1 second', marked_at))
-           from (select * from publication
-                  where generation > published_generation and priority between $1 and $2
-                  order by priority, marked_at
-                  limit 1000) as waiting",
+        "select case
+             when exists (
+                 select from publication
+                  where generation > published_generation
+                    and priority between $1 and $2
+                    and (not_before is null or not_before <= $3)
+                    and (leased_until is null or leased_until <= $3)
+                    and (published_at is null or published_at <= $3 - interval '1 second')
+             ) then $3
+             else (
+                 select min(greatest(not_before, leased_until, published_at + interval '1 second'))
+                   from (select * from publication
+                          where generation > published_generation and priority between $1 and $2
+                          order by priority, marked_at
+                          limit 1000) as waiting
+             ) end",
         priorities.0 as i16,
         priorities.1 as i16,
+        now,
     )
     .fetch_one(tx)
     .await?;

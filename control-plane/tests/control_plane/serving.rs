@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::Request;
-use keypost::server;
+use keypost::server::{self, ServerLimits};
 use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
@@ -61,8 +61,8 @@ async fn serve(app: &TestApp) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let task =
-        tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), Duration::from_secs(6)));
+    let limits = ServerLimits { head: Duration::from_secs(1), drain: Duration::from_secs(6) };
+    let task = tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), limits));
     Served { address, stop, task }
 }
 
@@ -92,11 +92,15 @@ async fn a_request_under_way_is_answered_before_the_server_stops() {
 async fn a_head_that_does_not_come_ends_the_connection() {
     let app = TestApp::start().await;
     let served = serve(&app).await;
-    let mut slow = TcpStream::connect(served.address).await.unwrap();
-    slow.write_all(b"GET /healthz HT").await.unwrap();
-    let mut rest = Vec::new();
-    let ended = timeout(Duration::from_secs(15), slow.read_to_end(&mut rest)).await;
-    assert!(ended.is_ok(), "the connection is still open");
+    // Half a head, half of an HTTP/2 preface, and nothing at all.
+    let slow = [&b"GET /healthz HT"[..], b"PRI * HT", b""].map(async |sent| {
+        let mut stream = TcpStream::connect(served.address).await.unwrap();
+        stream.write_all(sent).await.unwrap();
+        let ended = timeout(Duration::from_secs(15), stream.read_to_end(&mut Vec::new())).await;
+        assert!(ended.is_ok(), "the connection is still open after {sent:?}");
+    });
+    let [half_a_head, half_a_preface, nothing] = slow;
+    tokio::join!(half_a_head, half_a_preface, nothing);
     served.stop.cancel();
     served.task.await.unwrap();
 }
