@@ -4,10 +4,11 @@ use std::fmt;
 
 use der::{Tag, TagNumber};
 
-use super::asn1::{Element, Malformed, constructed, primitive};
+use super::asn1::{Element, constructed, primitive};
 use super::name::Name;
+use super::refusal::Problem;
 
-/// A name of one of the forms of GeneralName.
+/// A name of one of the forms of GeneralName. Text is ASCII, and otherwise as it stands in the certificate.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum GeneralName<'a> {
     /// `[1]`: a mailbox, or in a constraint also a host or a domain.
@@ -40,11 +41,11 @@ pub enum NameForm {
 }
 
 impl<'a> GeneralName<'a> {
-    pub(crate) fn read(element: &Element<'a>) -> Result<Self, Malformed> {
-        let malformed = Malformed("general name");
+    pub(crate) fn read(element: &Element<'a>) -> Result<Self, Problem> {
+        let malformed = || Problem::Malformed("general name");
         let text = || match std::str::from_utf8(element.content) {
             Ok(text) if text.is_ascii() => Ok(text),
-            _ => Err(malformed),
+            _ => Err(malformed()),
         };
         Ok(match element.tag {
             tag if tag == constructed(TagNumber::N0) => Self::Other(NameForm::OtherName),
@@ -59,27 +60,27 @@ impl<'a> GeneralName<'a> {
             tag if tag == primitive(TagNumber::N6) => Self::Uri(text()?),
             tag if tag == primitive(TagNumber::N7) => Self::IpAddress(element.content),
             tag if tag == primitive(TagNumber::N8) => Self::Other(NameForm::RegisteredId),
-            _ => return Err(malformed),
+            _ => return Err(malformed()),
         })
     }
 
     /// Reads the names of a subjectAltName: one at least, and addresses of the length of IPv4 or IPv6.
-    pub(crate) fn read_all(value: &'a [u8]) -> Result<Vec<Self>, Malformed> {
-        let malformed = Malformed("subjectAltName");
+    pub(crate) fn read_all(value: &'a [u8]) -> Result<Vec<Self>, Problem> {
+        let malformed = || Problem::Malformed("subjectAltName");
         let element = Element::only(value, "subjectAltName")?;
         if element.tag != Tag::Sequence {
-            return Err(malformed);
+            return Err(malformed());
         }
         let mut fields = element.fields("subjectAltName")?;
         let mut names = Vec::new();
         while !fields.is_empty() {
             let name = Self::read(&fields.next()?)?;
             if matches!(name, Self::IpAddress(address) if !matches!(address.len(), 4 | 16)) {
-                return Err(malformed);
+                return Err(malformed());
             }
             names.push(name);
         }
-        if names.is_empty() { Err(malformed) } else { Ok(names) }
+        if names.is_empty() { Err(malformed()) } else { Ok(names) }
     }
 
     /// Which form the name has.

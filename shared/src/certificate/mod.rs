@@ -11,6 +11,13 @@
 //! - [`TrustAnchor`], [`root_upload`]: roots
 //! - [`SignatureCheck`], [`VerifySignature`]: what the platform does; [`host`] does it by RustCrypto
 //!
+//! # What a stranger can cost
+//!
+//! At most six certificates of 64 KiB together are decoded; names, extensions and purposes are limited in number; then
+//! the anchor's signature is checked first. What can be long (alternative names, name constraints, policies) is left
+//! unread until every signature has verified, and then bounded as well. Many roots of one name end in a budget of
+//! signature checks.
+//!
 //! # Where verifiers differ
 //!
 //! Accepted: a missing authorityKeyIdentifier, subjectKeyIdentifier or keyUsage; basicConstraints that is not critical;

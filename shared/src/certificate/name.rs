@@ -6,9 +6,15 @@ use std::fmt::{self, Write};
 use der::Tag;
 use der::oid::ObjectIdentifier;
 
-use super::asn1::{Element, Malformed};
+use super::asn1::Element;
 use super::oid::{self, Oid};
+use super::refusal::Problem;
 use super::text;
+
+/// So long may a name be, in bytes. Comparing takes time for each.
+const MAX_LENGTH: usize = 2048;
+/// So many attributes may a name have.
+const MAX_ATTRIBUTES: usize = 64;
 
 /// A distinguished name. Two of them are equal if RFC 5280 §7.1 says so: strings of whatever type are compared without
 /// regard to case and white space, anything else byte by byte.
@@ -34,12 +40,16 @@ pub(crate) struct CanonicalName(Vec<Vec<u8>>);
 
 impl<'a> Name<'a> {
     /// Reads an RDNSequence.
-    pub(crate) fn read(element: &Element<'a>) -> Result<Self, Malformed> {
-        let malformed = Malformed("name");
+    pub(crate) fn read(element: &Element<'a>) -> Result<Self, Problem> {
+        let malformed = Problem::Malformed("name");
         if element.tag != Tag::Sequence {
             return Err(malformed);
         }
+        if element.whole.len() > MAX_LENGTH {
+            return Err(Problem::TooMany { what: "bytes in a name", most: MAX_LENGTH });
+        }
         let mut rdns = Vec::new();
+        let mut count = 0;
         let mut sequence = element.fields("name")?;
         while !sequence.is_empty() {
             let mut set = sequence.expect(Tag::Set)?.fields("name")?;
@@ -53,6 +63,10 @@ impl<'a> Name<'a> {
                     return Err(malformed);
                 }
                 attributes.push(Attribute { kind, tag, content, whole });
+                count += 1;
+                if count > MAX_ATTRIBUTES {
+                    return Err(Problem::TooMany { what: "attributes in a name", most: MAX_ATTRIBUTES });
+                }
             }
             if attributes.is_empty() {
                 return Err(malformed);

@@ -3,14 +3,15 @@
 //! Compared are directoryName, dNSName, iPAddress, rfc822Name and uniformResourceIdentifier. Where another form is
 //! constrained, a name of that form is refused, and so is a name of a constrained form that cannot be read without doubt.
 
+use std::borrow::Cow;
+
 use der::{Tag, TagNumber};
 
-use super::asn1::{Fields, Malformed, constructed};
+use super::asn1::{Fields, constructed};
 use super::extension::sequence;
 use super::general_name::{GeneralName, NameForm};
-use super::name::CanonicalName;
+use super::name::{CanonicalName, Name};
 use super::oid;
-use super::parsed::Certificate;
 use super::refusal::Problem;
 
 /// So many times may a name of a chain be compared with a constraint of its form. OpenSSL and BoringSSL stop at the same
@@ -73,7 +74,7 @@ enum List {
 }
 
 impl<'a> NameConstraints<'a> {
-    pub(crate) fn read(value: &'a [u8]) -> Result<Self, Malformed> {
+    pub(crate) fn read(value: &'a [u8]) -> Result<Self, Problem> {
         let mut fields = sequence(value, WHAT)?;
         let mut list = |number| match fields.optional(constructed(number))? {
             Some(subtrees) => read_subtrees(subtrees.fields(WHAT)?),
@@ -83,20 +84,14 @@ impl<'a> NameConstraints<'a> {
         fields.end()?;
         // An empty extension is as wrong as an empty list in it.
         if permitted.is_empty() && excluded.is_empty() {
-            return Err(Malformed(WHAT));
+            return Err(Problem::Malformed(WHAT));
         }
         Ok(Self { permitted, excluded })
     }
 
-    /// Checks every name of `certificate`: none in an excluded subtree, each in a permitted one where its form has any
+    /// Checks the names of a certificate: none in an excluded subtree, each in a permitted one where its form has any
     /// (§6.1.3 (b) and (c)). `comparisons` is what is left of the budget.
-    pub(crate) fn check(
-        &self,
-        certificate: &Certificate<'_>,
-        is_leaf: bool,
-        comparisons: &mut usize,
-    ) -> Result<(), Problem> {
-        let names = Names::of(certificate, is_leaf);
+    pub(crate) fn check(&self, names: &Names<'_>, comparisons: &mut usize) -> Result<(), Problem> {
         for form in FORMS {
             let names = names.of_form(form);
             if names.is_empty() {
@@ -145,17 +140,17 @@ const FORMS: [NameForm; 9] = [
     NameForm::RegisteredId,
 ];
 
-fn read_subtrees(mut fields: Fields<'_>) -> Result<Vec<Subtree<'_>>, Malformed> {
+fn read_subtrees(mut fields: Fields<'_>) -> Result<Vec<Subtree<'_>>, Problem> {
     let mut subtrees = Vec::new();
     if fields.is_empty() {
-        return Err(Malformed(WHAT));
+        return Err(Problem::Malformed(WHAT));
     }
     while !fields.is_empty() {
         let mut subtree = fields.expect(Tag::Sequence)?.fields(WHAT)?;
         let base = GeneralName::read(&subtree.next()?)?;
         // minimum is always 0, which DER leaves out, and maximum is never there (§4.2.1.10).
         subtree.end()?;
-        subtrees.push(Subtree::of(base).ok_or(Malformed(WHAT))?);
+        subtrees.push(Subtree::of(base).ok_or(Problem::Malformed(WHAT))?);
     }
     Ok(subtrees)
 }
@@ -289,7 +284,7 @@ fn is_dns_name(name: &str) -> bool {
 }
 
 /// What a certificate says that it is about, whatever the form.
-struct Names<'a>(Vec<CertificateName<'a>>);
+pub(crate) struct Names<'a>(Vec<CertificateName<'a>>);
 
 enum CertificateName<'a> {
     General(GeneralName<'a>),
@@ -298,19 +293,16 @@ enum CertificateName<'a> {
 }
 
 impl<'a> Names<'a> {
-    fn of(certificate: &Certificate<'a>, is_leaf: bool) -> Self {
-        let subject = certificate.subject();
-        let mut names: Vec<_> =
-            certificate.subject_alt_names().iter().cloned().map(CertificateName::General).collect();
-        // §4.2.1.10: rfc822Name counts for emailAddress in the subject. And where a device has no dNSName, a CN that is
-        // written like one counts as one, as with OpenSSL: in Keypost the CN is what names the device.
-        let cn_is_name =
-            is_leaf && !certificate.subject_alt_names().iter().any(|n| n.form() == NameForm::DnsName);
+    /// §4.2.1.10: the subject counts as a directoryName, and its emailAddress as an rfc822Name. And where a device has no
+    /// dNSName, a CN that is written like one counts as one, as with OpenSSL: in Keypost the CN is what names the device.
+    pub(crate) fn of(subject: &Name<'a>, alternative_names: &[GeneralName<'a>], is_device: bool) -> Self {
+        let mut names: Vec<_> = alternative_names.iter().cloned().map(CertificateName::General).collect();
+        let cn_counts = is_device && !alternative_names.iter().any(|name| name.form() == NameForm::DnsName);
         for attribute in subject.attributes() {
-            let text = attribute.text().filter(|text| text.is_ascii()).map(|text| text.into_owned());
+            let text = attribute.text().filter(|text| text.is_ascii()).map(Cow::into_owned);
             if attribute.kind.is(&oid::EMAIL_ADDRESS) {
                 names.push(CertificateName::Attribute(NameForm::Rfc822Name, text));
-            } else if cn_is_name
+            } else if cn_counts
                 && attribute.kind.is(&oid::COMMON_NAME)
                 && let Some(name) = text.filter(|text| text.contains('.') && is_dns_name(text))
             {

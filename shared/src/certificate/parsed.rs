@@ -8,7 +8,6 @@ use sha2::{Digest, Sha256};
 
 use super::asn1::{Element, Fields, Malformed, constructed, integer, octets, primitive, small};
 use super::extension::Extensions;
-use super::general_name::GeneralName;
 use super::name::Name;
 use super::public_key::PublicKey;
 use super::refusal::Problem;
@@ -125,11 +124,6 @@ impl<'a> Certificate<'a> {
     /// The DER of its SubjectPublicKeyInfo.
     pub fn public_key(&self) -> &'a [u8] {
         self.key.der
-    }
-
-    /// Its subjectAltNames.
-    pub fn subject_alt_names(&self) -> &[GeneralName<'a>] {
-        self.extensions.subject_alt_name.as_ref().map_or(&[], |extension| &extension.names)
     }
 
     /// Whether its key may sign anything but certificates: keyUsage is absent or includes digitalSignature

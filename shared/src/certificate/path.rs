@@ -3,7 +3,8 @@
 //! verified.
 
 use super::Rules;
-use super::name_constraint::COMPARISONS;
+use super::general_name::GeneralName;
+use super::name_constraint::{COMPARISONS, Names};
 use super::parsed::{Certificate, VERSION_1, VERSION_3};
 use super::policy::PolicyState;
 use super::public_key::KeyKind;
@@ -62,29 +63,34 @@ impl<'p, 'a> Path<'p, 'a> {
         check_ca(self.anchor)
     }
 
-    /// Name constraints (§6.1.3 (b) and (c)) and policies. To be asked once the signatures have verified.
-    pub(crate) fn check_names_and_policies(&self) -> Result<(), Refusal> {
-        let mut policies = PolicyState::below(self.anchor);
+    /// Name constraints (§6.1.3 (b) and (c)) and policies. To be asked once the signatures have verified. Gives what the
+    /// device's certificate names beside its subject.
+    pub(crate) fn check_names_and_policies(&self) -> Result<Vec<GeneralName<'a>>, Refusal> {
+        let anchor =
+            self.anchor.extensions.read_long().map_err(|problem| self.anchor_place().refuses(problem))?;
+        let mut policies = PolicyState::below(&anchor.policy);
+        let mut constraints: Vec<_> = anchor.name_constraints.into_iter().collect();
         let mut comparisons = COMPARISONS;
-        let mut constraints: Vec<_> = self.anchor.extensions.name_constraints.iter().collect();
         for (position, certificate) in self.certificates.iter().enumerate().rev() {
-            let place = Place::Certificate(position);
-            let is_leaf = position == 0;
-            if is_leaf || !certificate.is_self_issued() {
+            let refused = |problem| Place::Certificate(position).refuses(problem);
+            let is_device = position == 0;
+            let self_issued = certificate.is_self_issued();
+            let long = certificate.extensions.read_long().map_err(refused)?;
+            if is_device || !self_issued {
+                let names = Names::of(certificate.subject(), &long.alternative_names, is_device);
                 constraints
                     .iter()
-                    .try_for_each(|constraints| constraints.check(certificate, is_leaf, &mut comparisons))
-                    .map_err(|problem| place.refuses(problem))?;
+                    .try_for_each(|constraints| constraints.check(&names, &mut comparisons))
+                    .map_err(refused)?;
             }
-            constraints.extend(&certificate.extensions.name_constraints);
-            if !is_leaf {
-                policies.pass(certificate).map_err(|problem| place.refuses(problem))?;
+            if is_device {
+                policies.end(&long.policy).map_err(refused)?;
+                return Ok(long.alternative_names);
             }
+            policies.pass(&long.policy, self_issued).map_err(refused)?;
+            constraints.extend(long.name_constraints);
         }
-        match self.certificates.first() {
-            Some(leaf) => policies.end(leaf).map_err(|problem| Place::Certificate(0).refuses(problem)),
-            None => Err(Place::Chain.refuses(Problem::Empty)),
-        }
+        Err(Place::Chain.refuses(Problem::Empty))
     }
 
     pub(crate) fn anchor_place(&self) -> Place {
@@ -198,8 +204,7 @@ fn check_leaf(leaf: &Certificate<'_>, rules: &Rules) -> Result<(), Problem> {
         return Err(Problem::NotForClientAuthentication);
     }
     // Without a subject the subjectAltName is all there is, so it must be critical (§4.2.1.6).
-    if leaf.subject().is_empty() && !extensions.subject_alt_name.as_ref().is_some_and(|names| names.critical)
-    {
+    if leaf.subject().is_empty() && !extensions.subject_alt_name.is_some_and(|names| names.critical) {
         return Err(Problem::SubjectEmpty);
     }
     Ok(())

@@ -9,9 +9,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use der::{Tag, TagNumber};
 
 use super::asn1::{Element, Malformed, primitive, small};
-use super::extension::sequence;
+use super::extension::{Extensions, Unread, sequence};
 use super::oid::{self, Oid};
-use super::parsed::Certificate;
 use super::refusal::Problem;
 
 /// What a certificate's extensions say about policies.
@@ -29,24 +28,25 @@ pub(crate) struct PolicyExtensions<'a> {
 }
 
 impl<'a> PolicyExtensions<'a> {
-    /// Reads an extension if it is about policies, and says whether it was.
-    pub(crate) fn take(&mut self, id: Oid<'a>, critical: bool, value: &'a [u8]) -> Result<bool, Problem> {
-        if id.is(&oid::CERTIFICATE_POLICIES) {
-            self.policies = Some(read_policies(value, critical)?);
-        } else if id.is(&oid::POLICY_MAPPINGS) {
-            self.mappings = read_mappings(value)?;
-        } else if id.is(&oid::POLICY_CONSTRAINTS) {
-            (self.require_explicit, self.inhibit_mapping) = read_constraints(value)?;
-        } else if id.is(&oid::INHIBIT_ANY_POLICY) {
-            let count = Element::only(value, "inhibitAnyPolicy")?;
-            if count.tag != Tag::Integer {
-                return Err(Problem::Malformed("inhibitAnyPolicy"));
-            }
-            self.inhibit_any = Some(small(count.content, "inhibitAnyPolicy")?);
-        } else {
-            return Ok(false);
+    pub(crate) fn read(extensions: &Extensions<'a>) -> Result<Self, Problem> {
+        let mut policy = Self::default();
+        if let Some(Unread { critical, value }) = extensions.certificate_policies {
+            policy.policies = Some(read_policies(value, critical)?);
         }
-        Ok(true)
+        if let Some(Unread { value, .. }) = extensions.policy_mappings {
+            policy.mappings = read_mappings(value)?;
+        }
+        if let Some(Unread { value, .. }) = extensions.policy_constraints {
+            (policy.require_explicit, policy.inhibit_mapping) = read_constraints(value)?;
+        }
+        if let Some(Unread { value, .. }) = extensions.inhibit_any_policy {
+            const WHAT: &str = "inhibitAnyPolicy";
+            let Element { tag: Tag::Integer, content, .. } = Element::only(value, WHAT)? else {
+                return Err(Problem::Malformed(WHAT));
+            };
+            policy.inhibit_any = Some(small(content, WHAT)?);
+        }
+        Ok(policy)
     }
 }
 
@@ -85,11 +85,11 @@ impl Counter {
 impl<'a> PolicyState<'a> {
     /// Where a path begins: any policy, and nothing required (§6.1.2). The root's own extensions count, but it need not
     /// name a policy.
-    pub(crate) fn below(anchor: &Certificate<'a>) -> Self {
+    pub(crate) fn below(anchor: &PolicyExtensions<'a>) -> Self {
         let never = Counter(None);
         let mut state =
             Self { expected: BTreeSet::new(), any: true, explicit: never, mapping: never, any_policy: never };
-        if anchor.extensions.policy.policies.is_some() {
+        if anchor.policies.is_some() {
             state.follow(anchor, true);
         }
         state.map(anchor);
@@ -98,8 +98,11 @@ impl<'a> PolicyState<'a> {
     }
 
     /// A certificate between the anchor and the device's (§6.1.3 (d) to (f), §6.1.4 (b) and (h) to (j)).
-    pub(crate) fn pass(&mut self, intermediate: &Certificate<'a>) -> Result<(), Problem> {
-        let self_issued = intermediate.is_self_issued();
+    pub(crate) fn pass(
+        &mut self,
+        intermediate: &PolicyExtensions<'a>,
+        self_issued: bool,
+    ) -> Result<(), Problem> {
         self.follow(intermediate, self_issued);
         self.required()?;
         self.map(intermediate);
@@ -113,19 +116,19 @@ impl<'a> PolicyState<'a> {
     }
 
     /// The device's certificate (§6.1.3 (d) to (f), §6.1.5 (a), (b) and (g)).
-    pub(crate) fn end(mut self, leaf: &Certificate<'a>) -> Result<(), Problem> {
+    pub(crate) fn end(mut self, leaf: &PolicyExtensions<'a>) -> Result<(), Problem> {
         self.follow(leaf, false);
         self.required()?;
         self.explicit.count_down();
-        if leaf.extensions.policy.require_explicit == Some(0) {
+        if leaf.require_explicit == Some(0) {
             self.explicit = Counter(Some(0));
         }
         self.required()
     }
 
     /// §6.1.3 (d) and (e). anyPolicy counts as long as it is not inhibited, or where a CA only renews itself.
-    fn follow(&mut self, certificate: &Certificate<'a>, any_is_free: bool) {
-        let Some(policies) = &certificate.extensions.policy.policies else {
+    fn follow(&mut self, certificate: &PolicyExtensions<'a>, any_is_free: bool) {
+        let Some(policies) = &certificate.policies else {
             self.expected.clear();
             self.any = false;
             return;
@@ -152,8 +155,8 @@ impl<'a> PolicyState<'a> {
     }
 
     /// §6.1.4 (b): what the issuer calls one thing is called another below.
-    fn map(&mut self, certificate: &Certificate<'a>) {
-        let mappings = &certificate.extensions.policy.mappings;
+    fn map(&mut self, certificate: &PolicyExtensions<'a>) {
+        let mappings = &certificate.mappings;
         if self.mapping.is_zero() {
             self.expected.retain(|policy| !mappings.contains_key(policy));
             return;
@@ -168,12 +171,10 @@ impl<'a> PolicyState<'a> {
     }
 
     /// §6.1.4 (i) and (j).
-    fn limit(&mut self, certificate: &Certificate<'a>) {
-        let PolicyExtensions { require_explicit, inhibit_mapping, inhibit_any, .. } =
-            &certificate.extensions.policy;
-        self.explicit.at_most(*require_explicit);
-        self.mapping.at_most(*inhibit_mapping);
-        self.any_policy.at_most(*inhibit_any);
+    fn limit(&mut self, certificate: &PolicyExtensions<'a>) {
+        self.explicit.at_most(certificate.require_explicit);
+        self.mapping.at_most(certificate.inhibit_mapping);
+        self.any_policy.at_most(certificate.inhibit_any);
     }
 }
 

@@ -74,6 +74,14 @@ pub enum Problem {
         /// How many there may be.
         most: usize,
     },
+    /// More parts than any certificate should have.
+    #[error("it has more than {most} {what}")]
+    TooMany {
+        /// Parts of what kind.
+        what: &'static str,
+        /// How many there may be.
+        most: usize,
+    },
     /// An entry of `x5c` that is not standard Base64 with padding (RFC 7515 §4.1.6).
     #[error("not standard Base64")]
     NotBase64,
@@ -205,6 +213,7 @@ impl Problem {
             Problem::Empty => "chain_empty",
             Problem::TooManyCertificates { .. } => "too_many_certificates",
             Problem::TooLarge { .. } => "too_large",
+            Problem::TooMany { .. } => "too_many_parts",
             Problem::NotBase64 => "not_base64",
             Problem::Malformed(_) => "malformed",
             Problem::Version(_) => "version_not_accepted",

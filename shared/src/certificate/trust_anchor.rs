@@ -22,6 +22,7 @@ impl TrustAnchor {
             return Err(Problem::TooLarge { bytes: der.len(), most: MAX_CERTIFICATE_LENGTH });
         }
         let certificate = Certificate::read(&der)?;
+        certificate.extensions.read_long()?;
         let subject = certificate.subject().canonical();
         let public_key = certificate.public_key().to_vec();
         Ok(Self { der, subject, public_key })

@@ -1,5 +1,6 @@
 //! The decision on a chain: which roots come into question, which rule held and which did not, signature by signature.
 
+use super::general_name::GeneralName;
 use super::parsed::Certificate;
 use super::path::Path;
 use super::refusal::{Place, Problem, Refusal};
@@ -29,6 +30,7 @@ pub struct ValidChain<'a> {
     intermediates: Vec<Certificate<'a>>,
     anchor: Certificate<'a>,
     anchor_position: usize,
+    alternative_names: Vec<GeneralName<'a>>,
 }
 
 impl<'a> ValidChain<'a> {
@@ -55,6 +57,11 @@ impl<'a> ValidChain<'a> {
     /// Every certificate that the decision rests on, the device's first and the root last: all of them can be denied.
     pub fn certificates(&self) -> impl Iterator<Item = &Certificate<'a>> {
         [&self.leaf].into_iter().chain(&self.intermediates).chain([&self.anchor])
+    }
+
+    /// The subjectAltNames of the device's certificate.
+    pub fn alternative_names(&self) -> &[GeneralName<'a>] {
+        &self.alternative_names
     }
 
     /// What names the device.
@@ -133,7 +140,7 @@ pub async fn validate<'a, V: VerifySignature>(
             (Ok(anchor), Some(path)) => {
                 let path = Path { anchor_position: position, anchor: &anchor, certificates: path };
                 match check(verifier, &path, rules, &mut signatures, &mut steps).await? {
-                    Ok(()) => return Ok(valid(certificates, length, anchor, position, steps)),
+                    Ok(names) => return Ok(valid(certificates, length, (position, anchor), names, steps)),
                     Err(refused) => refused,
                 }
             }
@@ -206,13 +213,14 @@ fn candidates<'a>(certificates: &[Certificate<'_>], anchors: &'a [TrustAnchor]) 
 
 struct SignatureBudget(usize);
 
-async fn check<V: VerifySignature>(
+/// Checks a path, and gives the device's alternative names.
+async fn check<'a, V: VerifySignature>(
     verifier: &V,
-    path: &Path<'_, '_>,
+    path: &Path<'_, 'a>,
     rules: &Rules,
     budget: &mut SignatureBudget,
     steps: &mut Vec<Step>,
-) -> Result<Result<(), (Reached, Refusal)>, CryptoError> {
+) -> Result<Result<Vec<GeneralName<'a>>, (Reached, Refusal)>, CryptoError> {
     let checks = match path.check_rules(rules) {
         Ok(checks) => checks,
         Err(refusal) => return Ok(Err((Reached::Rules, refusal))),
@@ -226,11 +234,11 @@ async fn check<V: VerifySignature>(
         steps.push(Step::SignatureHolds(check.place));
         reached = Reached::Signatures;
     }
-    if let Err(refusal) = path.check_names_and_policies() {
-        return Ok(Err((Reached::Names, refusal)));
+    let names = path.check_names_and_policies().map_err(|refusal| (Reached::Names, refusal));
+    if names.is_ok() {
+        steps.push(Step::NamesAndPoliciesHold);
     }
-    steps.push(Step::NamesAndPoliciesHold);
-    Ok(Ok(()))
+    Ok(names)
 }
 
 async fn verify<V: VerifySignature>(
@@ -254,14 +262,17 @@ async fn verify<V: VerifySignature>(
 fn valid<'a>(
     mut certificates: Vec<Certificate<'a>>,
     length: usize,
-    anchor: Certificate<'a>,
-    anchor_position: usize,
+    (anchor_position, anchor): (usize, Certificate<'a>),
+    alternative_names: Vec<GeneralName<'a>>,
     steps: Vec<Step>,
 ) -> Decision<'a> {
     certificates.truncate(length);
     let mut certificates = certificates.into_iter();
     let verdict = match certificates.next() {
-        Some(leaf) => Ok(ValidChain { leaf, intermediates: certificates.collect(), anchor, anchor_position }),
+        Some(leaf) => {
+            let intermediates = certificates.collect();
+            Ok(ValidChain { leaf, intermediates, anchor, anchor_position, alternative_names })
+        }
         None => Err(Place::Chain.refuses(Problem::Empty)),
     };
     Decision { steps, verdict }

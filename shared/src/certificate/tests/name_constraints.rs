@@ -504,6 +504,17 @@ fn constraints_wait_for_the_signatures() {
     let mut chain = Chain::usual();
     chain.root.set(&oid::NAME_CONSTRAINTS, true, constraints(&[tlv(DNS, b"example.com")], &[]));
     chain.leaf.set(&oid::SUBJECT_ALT_NAME, false, sequence(&[&tlv(DNS, b"example.org")]));
+    assert_eq!(refusal(&decide(&chain.x5c(), &[chain.anchor()])), Some((LEAF, "name_not_permitted")));
     chain.leaf.signer = super::builder::key("forger");
     assert_eq!(refusal(&decide(&chain.x5c(), &[chain.anchor()])), Some((LEAF, "bad_signature")));
+    // They are not even read.
+    for id in
+        [&oid::SUBJECT_ALT_NAME, &oid::CERTIFICATE_POLICIES, &oid::POLICY_MAPPINGS, &oid::INHIBIT_ANY_POLICY]
+    {
+        let mut chain = Chain::usual();
+        chain.leaf.set(id, false, b"nonsense".to_vec());
+        assert_eq!(refusal(&decide(&chain.x5c(), &[chain.anchor()])), Some((LEAF, "malformed")));
+        chain.leaf.signer = super::builder::key("forger");
+        assert_eq!(refusal(&decide(&chain.x5c(), &[chain.anchor()])), Some((LEAF, "bad_signature")));
+    }
 }

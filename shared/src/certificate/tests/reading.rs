@@ -126,3 +126,46 @@ fn lengths_are_the_shortest() {
     let indefinite = [&[0x30, 0x80], content, &[0, 0]].concat();
     assert_eq!(refused_as(indefinite), Some("malformed"));
 }
+
+#[test]
+fn there_are_limits_to_what_is_read() {
+    let code = |change: &dyn Fn(&mut Draft)| {
+        let mut leaf = Chain::usual().leaf;
+        change(&mut leaf);
+        refused_as(leaf.sign())
+    };
+    let too_many = Some("too_many_parts");
+    let with_extensions = |count: u32| {
+        code(&|leaf| {
+            leaf.extensions.clear();
+            for number in 0..count {
+                let id = der::oid::ObjectIdentifier::new(&format!("1.2.3.{number}")).unwrap();
+                leaf.set(&id, false, vec![]);
+            }
+        })
+    };
+    assert_eq!(with_extensions(64), None);
+    assert_eq!(with_extensions(65), too_many);
+    let with_purposes = |count: usize| {
+        code(&|leaf| {
+            let purposes = super::builder::purposes(&vec![super::builder::CLIENT_AUTH; count]);
+            leaf.set(&oid::EXTENDED_KEY_USAGE, false, purposes);
+        })
+    };
+    assert_eq!(with_purposes(64), None);
+    assert_eq!(with_purposes(65), too_many);
+    let with_attributes = |count: usize| {
+        let units = vec![(oid::ORGANIZATIONAL_UNIT, utf8("x")); count];
+        code(&|leaf| leaf.subject = super::builder::name(&units))
+    };
+    assert_eq!(with_attributes(64), None);
+    assert_eq!(with_attributes(65), too_many);
+    let with_length = |length: usize| {
+        let unit = [(oid::ORGANIZATIONAL_UNIT, utf8(&"x".repeat(length - 21)))];
+        let name = super::builder::name(&unit);
+        assert_eq!(name.len(), length);
+        code(&|leaf| leaf.subject = name.clone())
+    };
+    assert_eq!(with_length(2048), None);
+    assert_eq!(with_length(2049), too_many);
+}
