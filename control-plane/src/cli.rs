@@ -70,7 +70,7 @@ const PUBLISHER_STOP: Duration = Duration::from_secs(3);
 enum CommandError {
     #[error(transparent)]
     Config(#[from] ConfigErrors),
-    #[error("the database cannot be brought up to date: {0}")]
+    #[error("the database that DATABASE_URL names cannot be brought up to date: {0}")]
     Migrate(#[from] MigrateError),
     #[error(transparent)]
     Root(#[from] RootError),

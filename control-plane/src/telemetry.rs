@@ -3,6 +3,7 @@
 use std::io::{self, IsTerminal};
 
 use tracing_subscriber::EnvFilter;
+use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
 use tracing_subscriber::util::SubscriberInitExt;
 
@@ -39,6 +40,12 @@ impl LogConfig {
             _ => return Err(LogConfigError),
         };
         EnvFilter::try_new(directives).map_err(|_| LogConfigError)?;
+        // A word alone would be taken for a module, and a mistyped level would silence the log.
+        let names_a_level =
+            |directive: &str| directive.contains('=') || directive.trim().parse::<LevelFilter>().is_ok();
+        if !directives.split(',').all(names_a_level) {
+            return Err(LogConfigError);
+        }
         Ok(Self { format, directives: directives.to_owned() })
     }
 }

@@ -77,6 +77,7 @@ fn each_wrong_value_names_its_variable() {
         ("KEYPOST_LISTEN", "8080"),
         ("KEYPOST_LOG", "xml,info"),
         ("KEYPOST_LOG", "json,=,="),
+        ("KEYPOST_LOG", "json,loud"),
         ("KEYPOST_EDGE_URL", "https://edge.example.com/"),
         ("KEYPOST_EDGE_URL", "https://edge.example.com/path"),
         ("KEYPOST_EDGE_URL", "https://EDGE.example.com"),

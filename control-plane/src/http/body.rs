@@ -189,6 +189,19 @@ impl Fields {
         }
     }
 
+    /// A field of a merge patch (RFC 7396) that there always is: absent, it leaves things as they are; `null`, which would
+    /// remove it, is wrong.
+    pub(super) fn replace<T>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(Value) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        match self.values.remove(name) {
+            None => Some(None),
+            Some(value) => self.check(name, value, check).map(Some),
+        }
+    }
+
     fn take(&mut self, name: &str) -> Option<Value> {
         self.values.remove(name).filter(|value| !value.is_null())
     }

@@ -19,8 +19,8 @@ use crate::store::client_pool::{ClientPool, profile_name};
 impl FromFields for PoolChange {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         // What a number may be depends on the deployment, so the service says.
-        let token_ttl_seconds = fields.optional("tokenTtlSeconds", any_integer);
-        let max_staleness_seconds = fields.optional("maxStalenessSeconds", any_integer);
+        let token_ttl_seconds = fields.replace("tokenTtlSeconds", any_integer);
+        let max_staleness_seconds = fields.replace("maxStalenessSeconds", any_integer);
         let claims_profile = fields.patch("claimsProfile", ClaimsProfile::Device, claims_profile);
         let audience = fields.patch("audience", Vec::new(), fields::audience);
         let cors_origins = fields.patch("corsOrigins", Vec::new(), fields::origins);
@@ -35,7 +35,8 @@ impl FromFields for PoolChange {
 }
 
 fn any_integer(value: Value) -> Result<u32, Invalid> {
-    fields::integer(value, 0, u32::MAX)
+    let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
+    number.ok_or_else(|| Invalid::new("must be a whole number of seconds"))
 }
 
 fn claims_profile(value: Value) -> Result<ClaimsProfile, Invalid> {

@@ -13,7 +13,8 @@ use crate::store::otp::UsedOtp;
 use crate::store::publication::{Mark, Priority};
 use crate::store::{self, StoreError};
 
-/// How long the secret before stays good: a device that loses the answer is not locked out by trying again.
+/// How long the secret before stays good: whoever still uses it, in a far city or because the answer with the new one was
+/// lost, has time to be activated again.
 const PREVIOUS_SECRET_LASTS: Duration = Duration::from_secs(600);
 /// The try with a wrong device that ends a password.
 const MOST_TRIES: i16 = 5;

@@ -22,9 +22,9 @@ use std::str::FromStr;
 use std::time::Duration;
 
 use keypost_shared::id::IdError;
-use sqlx::PgPool;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
+use sqlx::{Connection, PgPool};
 
 use crate::config::DatabaseConfig;
 
@@ -108,10 +108,11 @@ pub fn connect(config: &DatabaseConfig) -> PgPool {
 
 /// Brings the schema up to date. Several processes may do so at once: PostgreSQL's advisory lock lets one at a time.
 pub async fn migrate(pool: &PgPool) -> Result<(), MigrateError> {
-    let mut connection = pool.acquire().await?;
+    // A connection of its own: where the pool would only say that it has waited in vain, this says why.
+    let mut connection = PgConnection::connect_with(&pool.connect_options()).await?;
     // A migration may take longer than a request may, and waits for its turn as long as it must.
-    sqlx::raw_sql("set statement_timeout = 0; set lock_timeout = 0").execute(&mut *connection).await?;
-    let migrated = MIGRATIONS.run(&mut *connection).await;
+    sqlx::raw_sql("set statement_timeout = 0; set lock_timeout = 0").execute(&mut connection).await?;
+    let migrated = MIGRATIONS.run(&mut connection).await;
     connection.close().await?;
     migrated
 }
