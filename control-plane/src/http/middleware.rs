@@ -1,23 +1,32 @@
 //! What every request goes through.
 
 use std::any::Any;
+use std::time::Duration;
 
+use axum::Router;
 use axum::extract::{MatchedPath, Request};
 use axum::http::HeaderValue;
-use axum::middleware::Next;
+use axum::middleware::{Next, from_fn};
 use axum::response::{IntoResponse, Response};
 use rand_core::OsRng;
 use tokio::time::{Instant, timeout};
+use tower_http::catch_panic::CatchPanicLayer;
 use tracing::Instrument;
 
-use super::REQUEST_TIMEOUT;
 use super::problem::Problem;
 use crate::entropy::random_uuid;
 
 const REQUEST_ID: &str = "x-request-id";
+/// How long an answer may take.
+const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
+
+/// Puts around all routes what every request goes through, the fallbacks included.
+pub(super) fn around<S: Clone + Send + Sync + 'static>(routes: Router<S>) -> Router<S> {
+    routes.layer(from_fn(limit_time)).layer(CatchPanicLayer::custom(after_panic)).layer(from_fn(identify))
+}
 
 /// Gives the request an id, which stands in the answer and in every line that is logged meanwhile, and logs how it ended.
-pub(super) async fn identify(request: Request, next: Next) -> Response {
+async fn identify(request: Request, next: Next) -> Response {
     let id = incoming_id(&request).unwrap_or_else(new_id);
     let method = request.method().clone();
     // The template, not the path: ids in paths are many, and what was sent to a wrong path is anybody's text.
@@ -42,7 +51,7 @@ pub(super) async fn identify(request: Request, next: Next) -> Response {
 }
 
 /// Ends what takes too long.
-pub(super) async fn limit_time(request: Request, next: Next) -> Response {
+async fn limit_time(request: Request, next: Next) -> Response {
     match timeout(REQUEST_TIMEOUT, next.run(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timed_out().into_response(),
@@ -50,7 +59,7 @@ pub(super) async fn limit_time(request: Request, next: Next) -> Response {
 }
 
 /// The answer where a handler panicked. The panic hook has logged where.
-pub(super) fn after_panic(_: Box<dyn Any + Send>) -> Response {
+fn after_panic(_: Box<dyn Any + Send>) -> Response {
     Problem::internal(&"a handler panicked").into_response()
 }
 
@@ -69,7 +78,38 @@ fn new_id() -> String {
 
 #[cfg(test)]
 mod tests {
+    use axum::body::{Body, to_bytes};
+    use axum::http::StatusCode;
+    use axum::routing::get;
+    use tower::ServiceExt;
+
     use super::*;
+
+    async fn answer_of(routes: Router) -> (StatusCode, String) {
+        let request = Request::builder().uri("/").body(Body::empty()).unwrap();
+        let response = around(routes).oneshot(request).await.unwrap();
+        assert!(response.headers().contains_key(REQUEST_ID));
+        assert_eq!(response.headers()["content-type"], "application/problem+json");
+        let (parts, body) = response.into_parts();
+        (parts.status, String::from_utf8(to_bytes(body, 10_000).await.unwrap().into()).unwrap())
+    }
+
+    #[tokio::test]
+    async fn a_panic_is_answered_without_its_reason() {
+        async fn handler() -> Response {
+            panic!("the secret reason")
+        }
+        let (status, text) = answer_of(Router::new().route("/", get(handler))).await;
+        assert_eq!(status, StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(text.contains("\"code\":\"internal\"") && !text.contains("secret"), "{text}");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_answer_that_does_not_come_is_given_up() {
+        let (status, text) = answer_of(Router::new().route("/", get(std::future::pending::<Response>))).await;
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert!(text.contains("\"code\":\"timeout\""), "{text}");
+    }
 
     #[test]
     fn only_ids_that_may_stand_in_a_log_are_taken_over() {

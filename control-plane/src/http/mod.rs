@@ -20,25 +20,19 @@ mod problem;
 mod sync;
 
 use std::sync::Arc;
-use std::time::Duration;
 
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
-use axum::middleware::from_fn;
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use ipnet::IpNet;
 use serde::Serialize;
-use tower_http::catch_panic::CatchPanicLayer;
 
 pub use self::address::PeerAddress;
 use self::problem::Problem;
 use crate::service::Context;
 use crate::service::attempts::FailedAttempts;
-
-/// How long an answer may take.
-const REQUEST_TIMEOUT: Duration = Duration::from_secs(30);
 
 /// What handlers work with.
 #[derive(Clone)]
@@ -65,7 +59,7 @@ impl App {
 pub fn router(app: App) -> Router {
     const ENV: &str = "/api/internal/org/{orgId}/env";
     let env = |rest: &str| format!("{ENV}/{{envId}}{rest}");
-    Router::new()
+    let routes = Router::new()
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
         .route("/api/internal/org", post(organization::create))
@@ -81,11 +75,8 @@ pub fn router(app: App) -> Router {
         .route("/api/internal/sync", get(sync::read))
         .route("/api/otp/activate", post(activation::activate))
         .fallback(Problem::no_such_route)
-        .method_not_allowed_fallback(Problem::method_not_allowed)
-        .layer(from_fn(middleware::limit_time))
-        .layer(CatchPanicLayer::custom(middleware::after_panic))
-        .layer(from_fn(middleware::identify))
-        .with_state(app)
+        .method_not_allowed_fallback(Problem::method_not_allowed);
+    middleware::around(routes).with_state(app)
 }
 
 /// A JSON answer, which nobody keeps: what is answered here is secret or changes.

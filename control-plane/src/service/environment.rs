@@ -71,7 +71,9 @@ pub async fn create(
     if longest_window.is_none_or(|longest| longest < window) {
         keys.push(KvKey::Trust);
     }
-    let marks = store::publication::mark(&mut tx, &keys, Priority::Change, now).await?;
+    let mut marks = store::publication::mark(&mut tx, &keys, Priority::Change, now).await?;
+    // Tokens can be had as soon as the pool is there: the trust document in KV is good as it is, for a while.
+    marks.retain(|mark| mark.key != KvKey::Trust);
     commit(tx).await?;
 
     context.publications.wake();

@@ -51,6 +51,19 @@ async fn without_its_database_it_lives_but_is_not_ready() {
     answer.assert_problem(503, "unavailable");
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn without_a_free_connection_a_request_is_told_to_come_back() {
+    let app = TestApp::start().await;
+    let mut held = Vec::new();
+    while let Ok(connection) = timeout(Duration::from_millis(300), app.database.pool.acquire()).await {
+        held.push(connection.unwrap());
+    }
+    let answer = app.call("GET", "/api/internal/sync", None).await;
+    answer.assert_problem(503, "unavailable");
+    drop(held);
+    assert_eq!(app.call("GET", "/api/internal/sync", None).await.status, 200);
+}
+
 struct Served {
     address: std::net::SocketAddr,
     stop: CancellationToken,

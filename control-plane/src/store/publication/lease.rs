@@ -1,7 +1,4 @@
-//! `publication`: what KV must be told (design §5).
-//!
-//! Rows are always locked in the order of their keys, or skipped where another transaction has them, so that changes and
-//! publishers never wait for each other in a circle.
+//! Leasing marked rows, and giving them back.
 
 use std::time::Duration;
 
@@ -11,32 +8,9 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, corrupt};
+use super::{Priority, kv_key, names};
 use crate::clock::unix_millis;
-
-/// The channel on which processes tell each other that something has been marked.
-pub const CHANNEL: &str = "keypost_publication";
-
-/// What goes first.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
-#[repr(i16)]
-pub enum Priority {
-    /// What takes something away, and the trust that everything else hangs on.
-    Revocation = 0,
-    /// What somebody changed.
-    Change = 1,
-    /// What is signed again so that it stays fresh.
-    Resign = 2,
-}
-
-/// A key that a change has marked: once this generation of it is published, so is the change.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Mark {
-    /// The KV key.
-    pub key: KvKey,
-    /// The generation that the change made.
-    pub generation: i64,
-}
+use crate::store::StoreError;
 
 /// A key that this publisher may write, for as long as its lease lasts.
 #[derive(Clone, Debug)]
@@ -94,84 +68,37 @@ pub struct Failed {
     pub error: String,
 }
 
-/// The backlog.
-#[derive(Clone, Debug)]
-pub struct Backlog {
-    /// How many keys wait.
-    pub pending: i64,
-    /// Since when the one waits that has waited longest.
-    pub oldest: Option<OffsetDateTime>,
-    /// When something was last written.
-    pub last_published_at: Option<OffsetDateTime>,
-    /// Why the key failed that was tried last among those that fail now.
-    pub last_error: Option<String>,
-}
-
-/// Marks keys as stale, in the transaction of the change that makes them so. They are written after it commits.
-///
-/// A transaction marks once, with all its keys: that keeps the order in which rows are locked.
-pub async fn mark(
+/// When the next waiting row of these priorities is due: a time that is over where one is due now, none where nothing
+/// waits. Where very many wait for their pause to end, only the first of them are looked at.
+pub async fn next_due(
     tx: &mut PgConnection,
-    keys: &[KvKey],
-    priority: Priority,
+    priorities: (Priority, Priority),
     now: OffsetDateTime,
-) -> Result<Vec<Mark>, StoreError> {
-    let pools: Vec<Option<Uuid>> = keys.iter().map(|key| key.pool().map(|pool| pool.0)).collect();
-    // A key that was waiting keeps the time of its oldest mark and its more urgent priority. One that keeps failing
-    // keeps its pause; one that only waits to be repeated does not, because now there is something new to say.
-    let rows = sqlx::query!(
-        "insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
-         select distinct on (wanted.key collate \"C\") wanted.key, wanted.pool_id, 1, 0, $3, $4
-           from unnest($1::text[], $2::uuid[]) as wanted (key, pool_id)
-          order by wanted.key collate \"C\"
-         on conflict (key) do update
-            set generation = p.generation + 1,
-                pool_id = excluded.pool_id,
-                priority = case when p.generation > p.published_generation
-                                then least(p.priority, excluded.priority) else excluded.priority end,
-                marked_at = case when p.generation > p.published_generation
-                                 then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
-                not_before = case when p.attempts > 0 then p.not_before end
-         returning key, generation",
-        &names(keys),
-        &pools as _,
-        priority as i16,
+) -> Result<Option<OffsetDateTime>, StoreError> {
+    let due = sqlx::query_scalar!(
+        "select case
+             when exists (
+                 select from publication
+                  where generation > published_generation
+                    and priority between $1 and $2
+                    and (not_before is null or not_before <= $3)
+                    and (leased_until is null or leased_until <= $3)
+                    and (published_at is null or published_at <= $3 - interval '1 second')
+             ) then $3
+             else (
+                 select min(greatest(not_before, leased_until, published_at + interval '1 second'))
+                   from (select * from publication
+                          where generation > published_generation and priority between $1 and $2
+                          order by priority, marked_at
+                          limit 1000) as waiting
+             ) end",
+        priorities.0 as i16,
+        priorities.1 as i16,
         now,
     )
-    .fetch_all(&mut *tx)
-    .await?;
-    // Delivered when the transaction commits.
-    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(tx).await?;
-    rows.into_iter().map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation })).collect()
-}
-
-/// Whether all these marks have been published.
-pub async fn is_published(tx: &mut PgConnection, marks: &[Mark]) -> Result<bool, StoreError> {
-    let names: Vec<String> = marks.iter().map(|mark| mark.key.to_string()).collect();
-    let generations: Vec<i64> = marks.iter().map(|mark| mark.generation).collect();
-    let waiting = sqlx::query_scalar!(
-        r#"select exists (
-               select from unnest($1::text[], $2::bigint[]) as wanted (key, generation)
-                 join publication p on p.key = wanted.key
-                where p.published_generation < wanted.generation
-           ) as "waiting!""#,
-        &names,
-        &generations,
-    )
     .fetch_one(tx)
     .await?;
-    Ok(!waiting)
-}
-
-/// Whether a document of this key has ever been written.
-pub async fn was_ever_published(tx: &mut PgConnection, key: &KvKey) -> Result<bool, StoreError> {
-    let published = sqlx::query_scalar!(
-        r#"select exists (select from publication where key = $1 and published_generation > 0) as "published!""#,
-        key.to_string(),
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(published)
+    Ok(due)
 }
 
 /// Leases what is due, most urgent and oldest first, and gives each key its next version: from here on, whatever
@@ -346,114 +273,6 @@ pub async fn release(tx: &mut PgConnection, lease_id: Uuid, keys: &[KvKey]) -> R
     Ok(())
 }
 
-/// Marks what is due to be signed again, at most `limit` keys. Says how many.
-pub async fn sweep_due(tx: &mut PgConnection, limit: u16, now: OffsetDateTime) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
-        "with due as (
-             select key from publication
-              where resign_at <= $1 and generation = published_generation
-              order by resign_at
-              limit $2
-                for update skip locked
-         )
-         update publication p
-            set generation = p.generation + 1, priority = 2, marked_at = $1, not_before = null
-           from due
-          where p.key = due.key",
-        now,
-        i64::from(limit),
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// Marks documents that another publisher key than `signer` has signed, at most `limit` keys. Says how many.
-///
-/// `v1/trust` is not among them: the root signs it.
-pub async fn sweep_signed_by_others(
-    tx: &mut PgConnection,
-    signer: &Kid,
-    limit: u16,
-    now: OffsetDateTime,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
-        "with due as (
-             select p.key
-               from publisher_key k
-               join publication p on p.publisher_kid = k.kid
-              where k.kid <> $1 and p.generation = p.published_generation
-              limit $2
-                for update of p skip locked
-         )
-         update publication p
-            set generation = p.generation + 1, priority = 2, marked_at = $3, not_before = null
-           from due
-          where p.key = due.key",
-        signer.as_str(),
-        i64::from(limit),
-        now,
-    )
-    .execute(tx)
-    .await?;
-    Ok(done.rows_affected())
-}
-
-/// When the next waiting row of these priorities is due: a time that is over where one is due now, none where nothing
-/// waits. Where very many wait for their pause to end, only the first of them are looked at.
-pub async fn next_due(
-    tx: &mut PgConnection,
-    priorities: (Priority, Priority),
-    now: OffsetDateTime,
-) -> Result<Option<OffsetDateTime>, StoreError> {
-    let due = sqlx::query_scalar!(
-        "select case
-             when exists (
-                 select from publication
-                  where generation > published_generation
-                    and priority between $1 and $2
-                    and (not_before is null or not_before <= $3)
-                    and (leased_until is null or leased_until <= $3)
-                    and (published_at is null or published_at <= $3 - interval '1 second')
-             ) then $3
-             else (
-                 select min(greatest(not_before, leased_until, published_at + interval '1 second'))
-                   from (select * from publication
-                          where generation > published_generation and priority between $1 and $2
-                          order by priority, marked_at
-                          limit 1000) as waiting
-             ) end",
-        priorities.0 as i16,
-        priorities.1 as i16,
-        now,
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(due)
-}
-
-/// What waits, and how it goes.
-pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
-    let row = sqlx::query!(
-        r#"select count(*) as "pending!", min(marked_at) as oldest,
-                  (select max(published_at) from publication) as last_published_at,
-                  (select last_error from publication
-                    where generation > published_generation and last_error is not null
-                    order by not_before desc nulls last
-                    limit 1) as last_error
-             from publication
-            where generation > published_generation"#,
-    )
-    .fetch_one(tx)
-    .await?;
-    Ok(Backlog {
-        pending: row.pending,
-        oldest: row.oldest,
-        last_published_at: row.last_published_at,
-        last_error: row.last_error,
-    })
-}
-
 /// Marks keys again that were written without a lease on them, or may yet be until `may_land_until`.
 async fn mark_lost(
     tx: &mut PgConnection,
@@ -500,12 +319,4 @@ async fn lock_in_order(
         if row.mine { &mut mine } else { &mut lost }.push(kv_key(&row.key)?);
     }
     Ok((mine, lost))
-}
-
-fn names(keys: &[KvKey]) -> Vec<String> {
-    keys.iter().map(KvKey::to_string).collect()
-}
-
-fn kv_key(text: &str) -> Result<KvKey, StoreError> {
-    text.parse().map_err(|error| corrupt("publication.key", error))
 }

@@ -1,0 +1,152 @@
+//! `publication`: what KV must be told (design §5).
+//!
+//! Rows are always locked in the order of their keys, or skipped where another transaction has them, so that changes and
+//! publishers never wait for each other in a circle.
+
+mod lease;
+mod sweep;
+
+use keypost_shared::kv_key::KvKey;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+use uuid::Uuid;
+
+pub use self::lease::{
+    Failed, LeaseRequest, Leased, Written, complete, fail, lease, next_due, release, renew,
+};
+pub use self::sweep::{sweep_due, sweep_signed_by_others};
+use super::{StoreError, corrupt};
+
+/// The channel on which processes tell each other that something has been marked.
+pub const CHANNEL: &str = "keypost_publication";
+
+/// What goes first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(i16)]
+pub enum Priority {
+    /// What takes something away, and the trust that everything else hangs on.
+    Revocation = 0,
+    /// What somebody changed.
+    Change = 1,
+    /// What is signed again so that it stays fresh.
+    Resign = 2,
+}
+
+/// A key that a change has marked: once this generation of it is published, so is the change.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Mark {
+    /// The KV key.
+    pub key: KvKey,
+    /// The generation that the change made.
+    pub generation: i64,
+}
+
+/// The backlog.
+#[derive(Clone, Debug)]
+pub struct Backlog {
+    /// How many keys wait.
+    pub pending: i64,
+    /// Since when the one waits that has waited longest.
+    pub oldest: Option<OffsetDateTime>,
+    /// When something was last written.
+    pub last_published_at: Option<OffsetDateTime>,
+    /// Why the key failed that was tried last among those that fail now.
+    pub last_error: Option<String>,
+}
+
+/// Marks keys as stale, in the transaction of the change that makes them so. They are written after it commits.
+///
+/// A transaction marks once, with all its keys: that keeps the order in which rows are locked.
+pub async fn mark(
+    tx: &mut PgConnection,
+    keys: &[KvKey],
+    priority: Priority,
+    now: OffsetDateTime,
+) -> Result<Vec<Mark>, StoreError> {
+    let pools: Vec<Option<Uuid>> = keys.iter().map(|key| key.pool().map(|pool| pool.0)).collect();
+    // A key that was waiting keeps the time of its oldest mark and its more urgent priority. One that keeps failing
+    // keeps its pause; one that only waits to be repeated does not, because now there is something new to say.
+    let rows = sqlx::query!(
+        "insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
+         select distinct on (wanted.key collate \"C\") wanted.key, wanted.pool_id, 1, 0, $3, $4
+           from unnest($1::text[], $2::uuid[]) as wanted (key, pool_id)
+          order by wanted.key collate \"C\"
+         on conflict (key) do update
+            set generation = p.generation + 1,
+                pool_id = excluded.pool_id,
+                priority = case when p.generation > p.published_generation
+                                then least(p.priority, excluded.priority) else excluded.priority end,
+                marked_at = case when p.generation > p.published_generation
+                                 then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
+                not_before = case when p.attempts > 0 then p.not_before end
+         returning key, generation",
+        &names(keys),
+        &pools as _,
+        priority as i16,
+        now,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    // Delivered when the transaction commits.
+    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(tx).await?;
+    rows.into_iter().map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation })).collect()
+}
+
+/// Whether all these marks have been published.
+pub async fn is_published(tx: &mut PgConnection, marks: &[Mark]) -> Result<bool, StoreError> {
+    let names: Vec<String> = marks.iter().map(|mark| mark.key.to_string()).collect();
+    let generations: Vec<i64> = marks.iter().map(|mark| mark.generation).collect();
+    let waiting = sqlx::query_scalar!(
+        r#"select exists (
+               select from unnest($1::text[], $2::bigint[]) as wanted (key, generation)
+                 join publication p on p.key = wanted.key
+                where p.published_generation < wanted.generation
+           ) as "waiting!""#,
+        &names,
+        &generations,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(!waiting)
+}
+
+/// Whether a document of this key has ever been written.
+pub async fn was_ever_published(tx: &mut PgConnection, key: &KvKey) -> Result<bool, StoreError> {
+    let published = sqlx::query_scalar!(
+        r#"select exists (select from publication where key = $1 and published_generation > 0) as "published!""#,
+        key.to_string(),
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(published)
+}
+
+/// What waits, and how it goes.
+pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) as "pending!", min(marked_at) as oldest,
+                  (select max(published_at) from publication) as last_published_at,
+                  (select last_error from publication
+                    where generation > published_generation and last_error is not null
+                    order by not_before desc nulls last
+                    limit 1) as last_error
+             from publication
+            where generation > published_generation"#,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(Backlog {
+        pending: row.pending,
+        oldest: row.oldest,
+        last_published_at: row.last_published_at,
+        last_error: row.last_error,
+    })
+}
+
+fn names(keys: &[KvKey]) -> Vec<String> {
+    keys.iter().map(KvKey::to_string).collect()
+}
+
+fn kv_key(text: &str) -> Result<KvKey, StoreError> {
+    text.parse().map_err(|error| corrupt("publication.key", error))
+}

@@ -1,0 +1,60 @@
+//! Marking what must be signed again.
+
+use keypost_shared::id::Kid;
+use sqlx::PgConnection;
+use time::OffsetDateTime;
+
+use crate::store::StoreError;
+
+/// Marks what is due to be signed again, at most `limit` keys. Says how many.
+pub async fn sweep_due(tx: &mut PgConnection, limit: u16, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select key from publication
+              where resign_at <= $1 and generation = published_generation
+              order by resign_at
+              limit $2
+                for update skip locked
+         )
+         update publication p
+            set generation = p.generation + 1, priority = 2, marked_at = $1, not_before = null
+           from due
+          where p.key = due.key",
+        now,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Marks documents that another publisher key than `signer` has signed, at most `limit` keys. Says how many.
+///
+/// `v1/trust` is not among them: the root signs it.
+pub async fn sweep_signed_by_others(
+    tx: &mut PgConnection,
+    signer: &Kid,
+    limit: u16,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select p.key
+               from publisher_key k
+               join publication p on p.publisher_kid = k.kid
+              where k.kid <> $1 and p.generation = p.published_generation
+              limit $2
+                for update of p skip locked
+         )
+         update publication p
+            set generation = p.generation + 1, priority = 2, marked_at = $3, not_before = null
+           from due
+          where p.key = due.key",
+        signer.as_str(),
+        i64::from(limit),
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
