@@ -133,7 +133,7 @@ impl<'a> Certificate<'a> {
     }
 
     /// SHA-256 of the TBSCertificate. This is what is denied: the signature around it can be encoded anew.
-    pub fn fingerprint(&self) -> Fingerprint {
+    pub fn tbs_fingerprint(&self) -> Fingerprint {
         Fingerprint::of(self.tbs)
     }
 

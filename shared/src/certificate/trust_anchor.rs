@@ -38,7 +38,7 @@ impl TrustAnchor {
         Certificate::read(&self.der)
     }
 
-    /// SHA-256 of the root, which names it in the API.
+    /// SHA-256 of the root, as `openssl x509 -fingerprint -sha256` shows it: its name in the API.
     pub fn fingerprint(&self) -> Fingerprint {
         Fingerprint::of(&self.der)
     }

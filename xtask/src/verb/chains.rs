@@ -112,3 +112,38 @@ fn read(path: &Path) -> Result<Vec<u8>, Error> {
     GzDecoder::new(bytes.as_slice()).read_to_end(&mut json).map_err(Error::file("decompress", path))?;
     Ok(json)
 }
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn what_is_no_case_is_a_failure() {
+        for case in [
+            json!(null),
+            json!("x"),
+            json!([]),
+            json!({}),
+            json!({"roots": [], "x5c": null}),
+            json!({"roots": [], "x5c": "AAAA"}),
+            json!({"roots": [], "x5c": [1]}),
+            json!({"roots": null, "x5c": ["AAAA"]}),
+            json!({"roots": [], "x5c": ["AAAA"], "time": "yesterday"}),
+            json!({"roots": [], "x5c": ["AAAA"], "time": 1}),
+            json!({"roots": [], "x5c": ["AAAA"], "max_depth": -1}),
+        ] {
+            assert_eq!(decide(case.clone(), false).await, Err(MALFORMED_CASE), "{case}");
+        }
+    }
+
+    #[tokio::test]
+    async fn what_is_no_chain_is_refused_by_the_validator() {
+        let chain =
+            |x5c: &[&str]| json!({"id": "x", "roots": ["%", "AAAA"], "x5c": x5c, "max_depth": u64::MAX});
+        assert_eq!(decide(chain(&[]), false).await, Err("chain_empty"));
+        assert_eq!(decide(chain(&["%"]), false).await, Err("not_base64"));
+        assert_eq!(decide(chain(&["AAAA"]), true).await, Err("malformed"));
+    }
+}
