@@ -51,7 +51,8 @@ pub async fn shared() -> &'static TestStack {
 
 /// A stack of a test's own, with an empty database on the server that the tests share.
 pub async fn own(name: &str) -> TestStack {
-    let url = empty_database(&test_env().database_admin_url, &format!("e2e_{}", name.replace('-', "_"))).await;
+    let url =
+        empty_database(&test_env().database_admin_url, &format!("e2e_{}", name.replace('-', "_"))).await;
     start(name, &url, None).await
 }
 
@@ -86,10 +87,9 @@ async fn start(name: &str, database_url: &str, postgres: Option<OwnPostgres>) ->
 /// Makes a database of this name anew, and gives its URL.
 async fn empty_database(admin_url: &str, name: &str) -> String {
     let mut connection = PgConnection::connect(admin_url).await.expect("the tests' PostgreSQL");
-    for statement in [
-        format!("drop database if exists \"{name}\" with (force)"),
-        format!("create database \"{name}\""),
-    ] {
+    for statement in
+        [format!("drop database if exists \"{name}\" with (force)"), format!("create database \"{name}\"")]
+    {
         sqlx::raw_sql(AssertSqlSafe(statement)).execute(&mut connection).await.expect("a superuser");
     }
     let (server, _) = admin_url.rsplit_once('/').expect("a database URL");

@@ -106,7 +106,11 @@ async fn a_document_signed_by_another_key_does_not_count() {
     let stamp = Stamp { version: u64::MAX / 2, iat: now, next_update: Some(now + 3600) };
     stack.kv().put(&pool_key(&fleet), &forger.sign_document(&key, stamp, &document).unwrap()).await;
     assert_eq!(edge::token(&credentials).await.outcome(), UNAVAILABLE);
-    assert_eq!(edge::get(&credentials.jwks_uri).await.outcome(), UNAVAILABLE, "the forger's key set is not served");
+    assert_eq!(
+        edge::get(&credentials.jwks_uri).await.outcome(),
+        UNAVAILABLE,
+        "the forger's key set is not served"
+    );
     stack.worker_logs("document_refused", "is not trusted").await;
 }
 
@@ -172,7 +176,11 @@ async fn past_next_update_the_edge_refuses_the_pool_and_comes_back_by_itself() {
         if outcome == UNAVAILABLE { Ok(()) } else { Err(outcome) }
     })
     .await;
-    assert_eq!(edge::get(&credentials.jwks_uri).await.outcome(), "200", "verifiers go on for a token's lifetime");
+    assert_eq!(
+        edge::get(&credentials.jwks_uri).await.outcome(),
+        "200",
+        "verifiers go on for a token's lifetime"
+    );
     stack.start_control_plane().await;
     wait::until("the pool to come back", Duration::from_secs(30), || async {
         let outcome = edge::token(&credentials).await.outcome();

@@ -94,7 +94,10 @@ async fn key_set_and_metadata_are_what_libraries_expect() {
     let keys = jwks.body["keys"].as_array().unwrap();
     assert_eq!(keys.len(), 2, "an active key, and a next one from the start");
     for key in keys {
-        assert_eq!((&key["kty"], &key["crv"], &key["alg"], &key["use"]), (&json!("EC"), &json!("P-256"), &json!("ES256"), &json!("sig")));
+        assert_eq!(
+            (&key["kty"], &key["crv"], &key["alg"], &key["use"]),
+            (&json!("EC"), &json!("P-256"), &json!("ES256"), &json!("sig"))
+        );
         assert!(key.get("d").is_none());
     }
     let etag = jwks.header("etag").unwrap();

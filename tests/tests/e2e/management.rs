@@ -68,8 +68,13 @@ async fn duplicates_are_conflicts_and_unknown_parents_are_not_found() {
         let answer = admin.send(Method::POST, &path, body).await;
         assert_eq!(answer.status, StatusCode::CONFLICT, "{path}: {}", answer.body);
     }
-    for path in ["/internal/org/nobody/env/production/device", "/internal/org/duplicates/env/nowhere/device"] {
-        assert_eq!(admin.send(Method::POST, path, device.clone()).await.status, StatusCode::NOT_FOUND, "{path}");
+    for path in ["/internal/org/nobody/env/production/device", "/internal/org/duplicates/env/nowhere/device"]
+    {
+        assert_eq!(
+            admin.send(Method::POST, path, device.clone()).await.status,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
     }
 }
 

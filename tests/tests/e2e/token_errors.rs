@@ -26,19 +26,35 @@ async fn every_error_of_rfc_6749_comes_with_its_status_and_headers() {
     let unknown = "00000000-0000-5000-8000-000000000000";
     let cases = [
         ("nothing", post(url, ""), "400 invalid_request"),
-        ("an unknown grant type", post(url, good.replace("client_credentials", "magic")), "400 unsupported_grant_type"),
+        (
+            "an unknown grant type",
+            post(url, good.replace("client_credentials", "magic")),
+            "400 unsupported_grant_type",
+        ),
         ("no credentials", post(url, "grant_type=client_credentials"), "401 invalid_client"),
         ("a wrong secret", post(url, format!("{good}x")), "401 invalid_client"),
         ("an unknown client", post(url, good.replace(id.as_str(), unknown)), "401 invalid_client"),
-        ("no secret", post(url, format!("grant_type=client_credentials&client_id={id}")), "401 invalid_client"),
+        (
+            "no secret",
+            post(url, format!("grant_type=client_credentials&client_id={id}")),
+            "401 invalid_client",
+        ),
         ("a repeated parameter", post(url, format!("{good}&client_id={id}")), "400 invalid_request"),
         ("broken percent-encoding", post(url, format!("{good}&x=%4")), "400 invalid_request"),
         ("no UTF-8", post(url, format!("{good}&x=%C3")), "400 invalid_request"),
-        ("binary rubbish", post(url, (0..=255_u8).cycle().take(4000).collect::<Vec<_>>()), "400 invalid_request"),
+        (
+            "binary rubbish",
+            post(url, (0..=255_u8).cycle().take(4000).collect::<Vec<_>>()),
+            "400 invalid_request",
+        ),
         ("a scope not granted", post(url, format!("{good}&scope=device+admin")), "400 invalid_scope"),
         ("a malformed scope", post(url, format!("{good}&scope=%22")), "400 invalid_scope"),
         ("a body of 1 MiB", post(url, format!("{good}&x={}", "x".repeat(1 << 20))), "413 invalid_request"),
-        ("JSON", edge::http().post(url).header("content-type", "application/json").body("{}"), "400 invalid_request"),
+        (
+            "JSON",
+            edge::http().post(url).header("content-type", "application/json").body("{}"),
+            "400 invalid_request",
+        ),
         ("no content type", edge::http().post(url).body(good.clone()), "400 invalid_request"),
         (
             "credentials in two places",
@@ -71,10 +87,15 @@ async fn failed_basic_authentication_is_challenged() {
     };
     assert_eq!(edge::send(request(&basic(&c.client_id, &c.client_secret))).await.outcome(), "200");
     let broken_encoding = basic(&c.client_id, "%zz");
-    for header in [basic(&c.client_id, "wrong").as_str(), "Basic ???", "Basic YQ==", "Bearer abc", &broken_encoding] {
+    for header in
+        [basic(&c.client_id, "wrong").as_str(), "Basic ???", "Basic YQ==", "Bearer abc", &broken_encoding]
+    {
         let reply = edge::send(request(header)).await;
         assert_eq!(reply.outcome(), "401 invalid_client", "{header}");
-        assert!(reply.header("www-authenticate").is_some_and(|value| value.starts_with("Basic ")), "{header}");
+        assert!(
+            reply.header("www-authenticate").is_some_and(|value| value.starts_with("Basic ")),
+            "{header}"
+        );
     }
 }
 
@@ -109,7 +130,11 @@ async fn other_methods_get_405_and_unknown_places_404() {
     let edge_url = stack::shared().await.edge_url();
     let nobody = "00000000-0000-4000-8000-000000000000";
     for path in [
-        "/", "/nowhere", "//", "/%2e%2e/etc", &format!("/{nobody}/.well-known/jwks.json"),
+        "/",
+        "/nowhere",
+        "//",
+        "/%2e%2e/etc",
+        &format!("/{nobody}/.well-known/jwks.json"),
         &format!("/.well-known/oauth-authorization-server/{nobody}"),
     ] {
         assert_eq!(edge::get(&format!("{edge_url}{path}")).await.status, 404, "{path}");
