@@ -180,7 +180,7 @@ async fn serve() -> Result<(), CommandError> {
         publications,
     }
     .start();
-    tracing::info!(address = %config.listen, "listening");
+    tracing::info!(address = %listener.local_addr()?, "listening");
 
     let router = http::router(App::new(context, config.trusted_proxies));
     server::serve(listener, router, stop, LIMITS).await;

@@ -1,17 +1,17 @@
 //! JSON bodies: read within limits, and taken apart field by field, so that one answer names everything that is wrong.
 
 use std::collections::BTreeMap;
-use std::fmt;
 use std::time::Duration;
 
 use axum::body::{Body as HttpBody, to_bytes};
 use axum::extract::{FromRequest, Request};
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
-use serde::de::{Deserialize, Deserializer, Error, MapAccess, Visitor};
 use serde_json::Value;
+use serde_json::value::RawValue;
 use tokio::time::timeout;
 
 use super::App;
+use super::json::{RawObject, compact, strict};
 use super::problem::{FieldError, Problem};
 
 /// The most bytes of a body (api.md).
@@ -100,7 +100,7 @@ fn is_length_limit(error: &axum::Error) -> bool {
 }
 
 fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
-    let object: Object = serde_json::from_slice(bytes).map_err(|error| {
+    let object: RawObject = serde_json::from_slice(bytes).map_err(|error| {
         // What serde_json says of its own about broken texts, and this module about the rest, repeats no value.
         let reason = match error.classify() {
             serde_json::error::Category::Data => "must be a JSON object with each field once".to_owned(),
@@ -121,7 +121,7 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
 
 /// The fields of a JSON object. Each is taken once; what is left over is unknown.
 pub(super) struct Fields {
-    values: BTreeMap<String, Value>,
+    values: BTreeMap<String, Box<RawValue>>,
     errors: Vec<FieldError>,
 }
 
@@ -144,7 +144,7 @@ impl Fields {
         check: impl FnOnce(Value) -> Result<T, Invalid>,
     ) -> Option<T> {
         match self.take(name) {
-            Some(value) => self.check(name, value, check),
+            Some(sent) => self.check(name, &sent, check),
             None => {
                 self.errors.push(FieldError { field: name.to_owned(), detail: "is required".to_owned() });
                 None
@@ -159,20 +159,32 @@ impl Fields {
         check: impl FnOnce(Value) -> Result<T, Invalid>,
     ) -> Option<Option<T>> {
         match self.take(name) {
-            Some(value) => self.check(name, value, check).map(Some),
+            Some(sent) => self.check(name, &sent, check).map(Some),
             None => Some(None),
         }
     }
 
-    /// A field that is as if `default` had been sent where it is absent or `null`.
-    pub(super) fn with_default<T>(
+    /// A field to be kept as it was sent, without the white space between its parts; as if `default` had been sent where
+    /// it is absent or `null`.
+    pub(super) fn verbatim<T>(
         &mut self,
         name: &str,
-        default: Value,
-        check: impl FnOnce(Value) -> Result<T, Invalid>,
+        default: &str,
+        check: impl FnOnce(Value, String) -> Result<T, Invalid>,
     ) -> Option<T> {
-        let value = self.take(name).unwrap_or(default);
-        self.check(name, value, check)
+        let text = self.take(name).map_or_else(|| default.to_owned(), |sent| compact(sent.get()));
+        let checked = strict(&text).map_err(Invalid::new).and_then(|value| check(value, text));
+        self.note(name, checked)
+    }
+
+    /// Fields that are there to be read: whoever sends one wants to change it, and must be told.
+    pub(super) fn read_only(&mut self, names: &[&str]) {
+        for name in names {
+            if self.values.remove(*name).is_some() {
+                let detail = "cannot be changed".to_owned();
+                self.errors.push(FieldError { field: (*name).to_owned(), detail });
+            }
+        }
     }
 
     /// A field of a merge patch (RFC 7396): absent, it leaves things as they are; `null` resets them to `default`.
@@ -184,8 +196,8 @@ impl Fields {
     ) -> Option<Option<T>> {
         match self.values.remove(name) {
             None => Some(None),
-            Some(Value::Null) => Some(Some(default)),
-            Some(value) => self.check(name, value, check).map(Some),
+            Some(sent) if is_null(&sent) => Some(Some(default)),
+            Some(sent) => self.check(name, &sent, check).map(Some),
         }
     }
 
@@ -198,21 +210,26 @@ impl Fields {
     ) -> Option<Option<T>> {
         match self.values.remove(name) {
             None => Some(None),
-            Some(value) => self.check(name, value, check).map(Some),
+            Some(sent) => self.check(name, &sent, check).map(Some),
         }
     }
 
-    fn take(&mut self, name: &str) -> Option<Value> {
-        self.values.remove(name).filter(|value| !value.is_null())
+    fn take(&mut self, name: &str) -> Option<Box<RawValue>> {
+        self.values.remove(name).filter(|sent| !is_null(sent))
     }
 
     fn check<T>(
         &mut self,
         name: &str,
-        value: Value,
+        sent: &RawValue,
         check: impl FnOnce(Value) -> Result<T, Invalid>,
     ) -> Option<T> {
-        match check(value) {
+        let checked = strict(sent.get()).map_err(Invalid::new).and_then(check);
+        self.note(name, checked)
+    }
+
+    fn note<T>(&mut self, name: &str, checked: Result<T, Invalid>) -> Option<T> {
+        match checked {
             Ok(value) => Some(value),
             Err(Invalid(errors)) => {
                 let errors = errors
@@ -225,31 +242,6 @@ impl Fields {
     }
 }
 
-/// A JSON object whose names are all different: what a repeated one means, every reader decides differently.
-struct Object(BTreeMap<String, Value>);
-
-impl<'de> Deserialize<'de> for Object {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct ObjectVisitor;
-
-        impl<'de> Visitor<'de> for ObjectVisitor {
-            type Value = Object;
-
-            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-                f.write_str("an object")
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Object, A::Error> {
-                let mut values = BTreeMap::new();
-                while let Some((name, value)) = map.next_entry::<String, Value>()? {
-                    if values.insert(name, value).is_some() {
-                        return Err(A::Error::custom("a repeated field"));
-                    }
-                }
-                Ok(Object(values))
-            }
-        }
-
-        deserializer.deserialize_map(ObjectVisitor)
-    }
+fn is_null(sent: &RawValue) -> bool {
+    sent.get() == "null"
 }

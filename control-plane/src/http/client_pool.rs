@@ -24,6 +24,17 @@ impl FromFields for PoolChange {
         let claims_profile = fields.patch("claimsProfile", ClaimsProfile::Device, claims_profile);
         let audience = fields.patch("audience", Vec::new(), fields::audience);
         let cors_origins = fields.patch("corsOrigins", Vec::new(), fields::origins);
+        fields.read_only(&[
+            "clientPoolId",
+            "keyBackend",
+            "keyMode",
+            "kmsKeyId",
+            "rotationPeriodSeconds",
+            "provisioning",
+            "bindToCertificate",
+            "createdAt",
+            "updatedAt",
+        ]);
         Some(Self {
             token_ttl_seconds: token_ttl_seconds?,
             max_staleness_seconds: max_staleness_seconds?,

@@ -6,7 +6,6 @@ use axum::extract::State;
 use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
-use serde_json::json;
 use serde_json::value::RawValue;
 use time::OffsetDateTime;
 
@@ -23,7 +22,7 @@ impl FromFields for NewDevice {
         let id = fields.required("id", fields::parsed);
         let name = fields.required("name", fields::name);
         let description = fields.optional("description", fields::description);
-        let metadata = fields.with_default("metadata", json!({}), fields::metadata);
+        let metadata = fields.verbatim("metadata", "{}", fields::metadata);
         let tags = fields.optional("tags", fields::tags);
         let primary_server_url = fields.optional("primaryServerUrl", fields::server_url);
         let server_urls = fields.optional("serverUrls", fields::server_urls);

@@ -4,9 +4,10 @@ use std::collections::BTreeMap;
 use std::fmt::Display;
 use std::str::FromStr;
 
+use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost_shared::scope::Scopes;
 use reqwest::Url;
-use serde_json::value::{RawValue, to_raw_value};
+use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
 use super::body::Invalid;
@@ -69,6 +70,12 @@ pub(super) fn audience(value: Value) -> Result<Vec<String>, Invalid> {
     if audience.len() > MAX_URLS {
         return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
     }
+    let mut distinct = audience.clone();
+    distinct.sort_unstable();
+    distinct.dedup();
+    if distinct.len() < audience.len() {
+        return Err(Invalid::new("must not name anybody twice"));
+    }
     let fits = |one: &String| (1..=MAX_URL_LENGTH).contains(&one.len()) && !has_control(one);
     if audience.iter().all(fits) {
         Ok(audience)
@@ -130,17 +137,16 @@ pub(super) fn tags(value: Value) -> Result<BTreeMap<String, String>, Invalid> {
     Ok(object.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
-/// Metadata: a JSON object, kept as it is.
-pub(super) fn metadata(value: Value) -> Result<Box<RawValue>, Invalid> {
+/// Metadata: a JSON object, kept as it was sent.
+pub(super) fn metadata(value: Value, text: String) -> Result<Box<RawValue>, Invalid> {
     let Value::Object(object) = value else {
         return Err(Invalid::new("must be an object"));
     };
     check_metadata(&object, MAX_METADATA_DEPTH).map_err(Invalid::new)?;
-    let raw = to_raw_value(&object).map_err(|_| Invalid::new("must be an object"))?;
-    if raw.get().len() > MAX_METADATA_BYTES {
+    if text.len() > MAX_METADATA_BYTES {
         return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
     }
-    Ok(raw)
+    RawValue::from_string(text).map_err(|_| Invalid::new("must be an object"))
 }
 
 /// A JWK Set (RFC 7517 §5) of public keys.
@@ -154,8 +160,8 @@ pub(super) fn public_jwks(value: Value) -> Result<Value, Invalid> {
         Some(key) if PRIVATE.iter().any(|member| key.contains_key(*member)) => {
             Err("must be a public key: this one has private members, so do not use it any more")
         }
-        Some(key) if matches!(key.get("kty").and_then(Value::as_str), Some("EC" | "RSA")) => Ok(()),
-        _ => Err("must be a JWK with kty EC or RSA"),
+        Some(key) if is_ec_key(key) || is_rsa_key(key) => Ok(()),
+        _ => Err("must be a JWK of P-256, P-384, or RSA with 2048 to 4096 bits"),
     };
     each(keys.iter().enumerate().map(|(index, key)| (format!(".keys[{index}]"), check(key))))?;
     match value.as_object() {
@@ -166,6 +172,33 @@ pub(super) fn public_jwks(value: Value) -> Result<Value, Invalid> {
         return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
     }
     Ok(value)
+}
+
+/// RFC 7518 §6.2.1.
+fn is_ec_key(key: &Map<String, Value>) -> bool {
+    let length = match (text_of(key, "kty"), text_of(key, "crv")) {
+        (Some("EC"), Some("P-256")) => 32,
+        (Some("EC"), Some("P-384")) => 48,
+        _ => return false,
+    };
+    ["x", "y"].iter().all(|member| bytes_of(key, member) == Some(length))
+}
+
+/// RFC 7518 §6.3.1.
+fn is_rsa_key(key: &Map<String, Value>) -> bool {
+    text_of(key, "kty") == Some("RSA")
+        && bytes_of(key, "n").is_some_and(|length| (256..=512).contains(&length))
+        && bytes_of(key, "e").is_some_and(|length| (1..=8).contains(&length))
+}
+
+fn text_of<'a>(key: &'a Map<String, Value>, member: &str) -> Option<&'a str> {
+    key.get(member).and_then(Value::as_str)
+}
+
+/// How many bytes a member holds in base64url.
+fn bytes_of(key: &Map<String, Value>, member: &str) -> Option<usize> {
+    let bytes = Base64UrlUnpadded::decode_vec(text_of(key, member)?).ok()?;
+    Some(bytes.len())
 }
 
 fn bounded(value: Value, most: usize) -> Result<String, Invalid> {

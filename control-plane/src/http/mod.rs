@@ -12,6 +12,7 @@ mod device;
 mod device_app;
 mod environment;
 mod fields;
+mod json;
 mod middleware;
 mod organization;
 mod otp;

@@ -5,8 +5,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::{StoreError, corrupt, id};
-use crate::service::access::{Caller, Permission};
+use super::{StoreError, id};
+use crate::service::access::Caller;
 
 /// A key to store. The key itself is not in it, only its hash.
 #[derive(Clone, Debug)]
@@ -38,15 +38,12 @@ pub async fn find_caller(
     .fetch_optional(tx)
     .await?;
     row.map(|row| {
-        let permission =
-            |name: &String| name.parse::<Permission>().map_err(|error| corrupt("api_key.permissions", error));
+        // A permission that a later version knows gives nothing in this one.
+        let known = |names: Vec<String>| names.iter().filter_map(|name| name.parse().ok()).collect();
         Ok(Caller {
             api_key_id: row.id,
             org: row.org_id.map(|org| id("api_key.org_id", &org)).transpose()?,
-            permissions: row
-                .permissions
-                .map(|names| names.iter().map(permission).collect::<Result<_, _>>())
-                .transpose()?,
+            permissions: row.permissions.map(known),
         })
     })
     .transpose()

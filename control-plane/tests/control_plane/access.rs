@@ -92,6 +92,17 @@ async fn an_expired_key_is_no_key() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_permission_of_a_later_version_gives_nothing_in_this_one() {
+    let app = TestApp::start().await;
+    app.acme().await;
+    let key = app.key(None, Some(&[Permission::OrgRead])).await;
+    let add = "update api_key set permissions = permissions || '{moon:walk}' where name = 'test'";
+    app.database.execute(add).await.unwrap();
+    assert_eq!(app.call_with(&key, "GET", "/api/internal/org/acme", None).await.status, 200);
+    app.call_with(&key, "GET", "/api/internal/sync", None).await.assert_problem(403, "forbidden");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_needs_its_permission() {
     let app = TestApp::start().await;
     app.acme().await;

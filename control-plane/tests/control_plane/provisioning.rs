@@ -135,6 +135,48 @@ async fn a_client_document_has_the_claims_of_device_and_environment() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metadata_is_kept_to_the_digit_all_the_way_to_kv() {
+    let app = TestApp::start().await;
+    app.acme().await;
+    let sent = r#"{ "z": 12345678901234567890123, "a": [ -0, 1E5, 0.1000000000000000055 ],
+                    "\u0041": "two  spaces", "n": 1e300 }"#;
+    let kept = r#"{"z":12345678901234567890123,"a":[-0,1E5,0.1000000000000000055],"\u0041":"two  spaces","n":1e300}"#;
+    let devices = "/api/internal/org/acme/env/prod/device";
+    let request = axum::http::Request::builder()
+        .method("POST")
+        .uri(devices)
+        .header("x-api-key", &app.admin)
+        .header("content-type", "application/json")
+        .body(format!(r#"{{"id": "pos-1", "name": "Till", "metadata": {sent}}}"#).into());
+    let created = app.send(request.unwrap()).await;
+    assert_eq!(created.status, 201, "{}", created.text);
+    let read = app.call("GET", &format!("{devices}/pos-1"), None).await;
+    for text in [created.text, read.text] {
+        assert!(text.contains(&format!(r#""metadata":{kept},"#)), "{text}");
+    }
+    let app_path = format!("{devices}/pos-1/app");
+    app.create(&app_path, json!({"clientAppId": "client", "scopes": ["device"]})).await;
+    let client = async || app.kv.keys().into_iter().find(|name| name.starts_with("v1/client"));
+    eventually("the client is in KV", async || client().await.is_some()).await;
+    let key = client().await.unwrap().parse().unwrap();
+    let document = app.kv.verified::<ClientDocument>(&app.publisher.root, &key).await.unwrap().document;
+    let ClientSubject::Device(claims) = document.subject else { panic!("not a device's client") };
+    assert_eq!(claims.metadata.get(), kept);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_keys_of_an_app_are_kept() {
+    let app = TestApp::start().await;
+    app.acme().await;
+    let path = app.device("pos-1").await.replace("/client", "");
+    let coordinate = "A".repeat(43);
+    let jwks = json!({"keys": [{"kty": "EC", "crv": "P-256", "x": coordinate, "y": coordinate, "kid": "k1"},
+        {"kty": "RSA", "n": "A".repeat(342), "e": "AQAB"}]});
+    let body = json!({"clientAppId": "other", "scopes": ["device"], "jwks": jwks});
+    assert_eq!(app.create(&path, body).await["jwks"], jwks);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_pool_has_the_documented_rules_and_a_change_reaches_kv() {
     let app = TestApp::start().await;
     let environment = app.acme().await;

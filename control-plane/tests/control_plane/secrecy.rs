@@ -1,87 +1,100 @@
 //! No secret is ever logged or printed.
 
-use std::io::Write;
-use std::sync::{Arc, Mutex};
+use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
-use keypost::telemetry::{LogConfig, subscriber};
-use serde_json::json;
-use tracing_subscriber::fmt::MakeWriter;
+use keypost_shared::secret::{ApiKey, KeyKind, SecretHash};
+use rand_core::OsRng;
+use reqwest::{Client, Method};
+use serde_json::{Value, json};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
+use tokio::process::Command;
+use tokio::time::timeout;
 
-use crate::support::{Fault, TestApp, eventually, secret};
+use crate::support::{Fault, KvServer, TestApp, TestDatabase, command_secrets, keypost, secret};
 
-#[derive(Clone, Default)]
-struct Log(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-impl<'a> MakeWriter<'a> for Log {
-    type Writer = Log;
-
-    fn make_writer(&'a self) -> Log {
-        self.clone()
-    }
-}
-
-// One thread: the log of a thread is what is looked at.
-#[tokio::test]
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_at_its_most_talkative_contains_no_secret() {
-    let log = Log::default();
-    let config = LogConfig::parse("json,trace").unwrap();
-    let guard = tracing::subscriber::set_default(subscriber(&config, log.clone()));
+    let database = TestDatabase::create().await;
+    let kv = KvServer::start().await;
+    let admin = ApiKey::generate(KeyKind::Admin, &mut OsRng).expose().to_owned();
+    let mut child = keypost(&database, &kv, &["serve"])
+        .env("KEYPOST_LOG", "json,trace")
+        .env("KEYPOST_ADMIN_API_KEY", &admin)
+        .env("KEYPOST_KV_API_TOKEN", "kv-api-token")
+        .spawn()
+        .unwrap();
+    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
+    let mut log = String::new();
+    let address = loop {
+        let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
+        log.push_str(&line);
+        log.push('\n');
+        let event: Value = serde_json::from_str(&line).expect("every line is JSON");
+        if event["message"] == "listening" {
+            break event["address"].as_str().unwrap().to_owned();
+        }
+    };
+    let rest = tokio::spawn(async move {
+        let mut rest = String::new();
+        lines.into_inner().read_to_string(&mut rest).await.unwrap();
+        rest
+    });
 
-    let app = TestApp::start().await;
-    app.acme().await;
-    let path = app.device("pos-1").await;
-    let otp = app.otp(&path).await;
-    app.kv.fail_next([Fault::Status(401), Fault::Status(500), Fault::Rubbish]);
-    let activated = app.activate(json!({"otp": otp, "deviceId": "pos-1"})).await.json();
+    let http = Client::new();
+    let call = async |method: Method, path: &str, body: Option<&str>| {
+        let request = http.request(method, format!("http://{address}{path}")).header("x-api-key", &admin);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body.to_owned()),
+            None => request,
+        };
+        let answer = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str::<Value>(&answer).unwrap()
+    };
+    let post = async |path: &str, body: Value| call(Method::POST, path, Some(&body.to_string())).await;
+    let env = "/api/internal/org/acme/env";
+    post("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
+    post(env, json!({"id": "prod", "name": "Production"})).await;
+    post(&format!("{env}/prod/device"), json!({"id": "pos-1", "name": "Till"})).await;
+    let app = format!("{env}/prod/device/pos-1/app");
+    post(&app, json!({"clientAppId": "client", "scopes": ["device"]})).await;
+    let otp =
+        async || post(&format!("{app}/client/otp"), json!({})).await["otp"].as_str().unwrap().to_owned();
+    let used = otp().await;
+    kv.fail_next([Fault::Status(401), Fault::Status(500), Fault::Rubbish]);
+    let activated = post("/api/otp/activate", json!({"otp": used, "deviceId": "pos-1"})).await;
     let client_secret = activated["clientSecret"].as_str().unwrap().to_owned();
-    let unused = app.otp(&path).await;
-    app.activate(json!({"otp": unused, "deviceId": "pos-2"})).await;
+    let unused = otp().await;
+    post("/api/otp/activate", json!({"otp": unused, "deviceId": "pos-2"})).await;
     for body in [format!("{{\"otp\": \"{unused}\""), format!("\"{unused}\""), format!("{{\"{unused}\": 1}}")]
     {
-        let request = Request::builder().method("POST").uri("/api/otp/activate");
-        let request = request.header("content-type", "application/json").body(Body::from(body)).unwrap();
-        assert_eq!(app.send(request).await.status, 400);
+        assert_eq!(call(Method::POST, "/api/otp/activate", Some(&body)).await["status"], 400);
     }
-    let in_path = format!("/api/internal/org/{}?key={}", app.admin, app.admin);
-    app.call("GET", &in_path, None).await;
-    app.call("GET", &format!("/{}", app.admin), None).await;
-    eventually("all is published", async || {
-        app.call("GET", "/api/internal/sync", None).await.json()["pending"].as_i64().unwrap() <= 1
-    })
-    .await;
-    drop(guard);
-    let TestApp { publisher, database, admin, .. } = app;
-    publisher.stop().await;
-    database.pool.close().await;
+    call(Method::GET, &format!("/api/internal/org/{admin}?key={admin}"), None).await;
+    call(Method::GET, &format!("/{admin}"), None).await;
 
-    let log = String::from_utf8(log.0.lock().unwrap().clone()).unwrap();
+    let pid = child.id().unwrap().to_string();
+    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
+    timeout(Duration::from_secs(15), child.wait()).await.unwrap().unwrap();
+    log.push_str(&rest.await.unwrap());
+
     assert!(log.contains("\"request_id\":") && log.contains("a device has been activated"));
     assert!(log.contains("\"level\":\"TRACE\"") && log.contains("publishing failed"));
-    let hash = |text: &str| keypost_shared::secret::SecretHash::of(text.as_bytes());
+    let [master_key, sealing_key, shared_secret] = command_secrets();
+    let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
+    let hash = String::from(SecretHash::of(client_secret.as_bytes()));
     for (what, text) in [
-        ("an admin key", admin),
-        ("a used one-time password", otp),
-        ("an unused one-time password", unused),
-        ("a client secret", client_secret.clone()),
-        ("the hash of a client secret", String::from(hash(&client_secret))),
-        ("the KV token", "kv-api-token".to_owned()),
-        ("the master key", secret(1)),
-        ("the sealing key", secret(2)),
+        ("an admin key", admin.as_str()),
+        ("a used one-time password", &used),
+        ("an unused one-time password", &unused),
+        ("a client secret", &client_secret),
+        ("the hash of a client secret", &hash),
+        ("the KV token", "kv-api-token"),
+        ("the master key", &master_key),
+        ("the sealing key", &sealing_key),
+        ("the shared secret", &shared_secret),
+        ("the database's password", password(&url)),
     ] {
-        let line = log.lines().find(|line| line.contains(&text));
+        let line = log.lines().find(|line| line.contains(text));
         assert!(line.is_none(), "{what} stands in the log: {}", line.unwrap_or_default());
     }
     // Private keys in KV are sealed, but their texts have no place in a log either.
@@ -91,13 +104,16 @@ async fn the_log_at_its_most_talkative_contains_no_secret() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_holds_secrets_does_not_print_them() {
     let app = TestApp::start().await;
-    app.acme().await;
-    let key = app.kv.config();
-    let printed = format!("{key:?} {:?} {:?}", app.context.master_key, app.database.config);
-    for text in ["kv-api-token".to_owned(), secret(1)] {
-        assert!(!printed.contains(&text), "{printed}");
-    }
     let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
-    let password = url.split(':').nth(2).and_then(|rest| rest.split('@').next()).unwrap();
-    assert!(!printed.contains(password), "the database's password is printed");
+    let printed = format!("{:?} {:?} {:?}", app.kv.config(), app.context.master_key, app.database.config);
+    for text in ["kv-api-token", &secret(1), password(&url)] {
+        assert!(!printed.contains(text), "{printed}");
+    }
+}
+
+/// The password in a database URL.
+fn password(url: &str) -> &str {
+    let (_, after_scheme) = url.split_once("://").unwrap();
+    let (user, _) = after_scheme.split_once('@').unwrap();
+    user.split_once(':').unwrap().1
 }

@@ -1,6 +1,5 @@
 //! The process: requests over sockets, ids, shutdown, and the commands.
 
-use std::process::Stdio;
 use std::time::Duration;
 
 use axum::body::Body;
@@ -13,7 +12,7 @@ use tokio::process::{Child, Command};
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
 
-use crate::support::{Fault, KvServer, TestApp, TestDatabase, eventually};
+use crate::support::{Fault, KvServer, TestApp, TestDatabase, eventually, keypost};
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_answer_has_a_request_id_and_a_sane_one_is_kept() {
@@ -137,35 +136,6 @@ async fn rubbish_on_the_wire_is_no_server_error() {
     assert_eq!(answer.status(), 200, "and it lives");
     served.stop.cancel();
     served.task.await.unwrap();
-}
-
-/// The built command, with an environment of its own.
-fn keypost(database: &TestDatabase, kv: &KvServer, arguments: &[&str]) -> Command {
-    use base64ct::{Base64UrlUnpadded, Encoding};
-    let secret = |n: u8| {
-        let bytes: Vec<u8> = (0..32).map(|position: u8| position.wrapping_mul(97).wrapping_add(n)).collect();
-        Base64UrlUnpadded::encode_string(&bytes)
-    };
-    let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
-    let (server, _) = url.rsplit_once('/').unwrap();
-    let name = database.config.options.get_database().unwrap();
-    let mut command = Command::new(env!("CARGO_BIN_EXE_keypost"));
-    command
-        .args(arguments)
-        .env_clear()
-        .env("DATABASE_URL", format!("{server}/{name}"))
-        .env("KEYPOST_ENV", "dev")
-        .env("KEYPOST_LISTEN", "127.0.0.1:0")
-        .env("KEYPOST_EDGE_URL", "http://127.0.0.1:8787")
-        .env("KEYPOST_KV_API_URL", kv.config().api_url.as_str())
-        .env("KEYPOST_KV_NAMESPACE_ID", "test-namespace")
-        .env("KEYPOST_MASTER_KEY", secret(1))
-        .env("KEYPOST_EDGE_SEALING_KEY", secret(2))
-        .env("KEYPOST_EDGE_SHARED_SECRET", secret(3))
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .kill_on_drop(true);
-    command
 }
 
 async fn first_line(child: &mut Child) -> String {

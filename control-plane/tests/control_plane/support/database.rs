@@ -53,14 +53,17 @@ impl Drop for TestDatabase {
         // Dropping cannot wait on the test's own runtime.
         let dropped = std::thread::spawn(move || {
             let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-            runtime.block_on(async move {
-                let mut connection = admin.connect().await?;
-                let statement = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
-                sqlx::raw_sql(statement).execute(&mut connection).await
-            })
+            runtime.block_on(drop_database(admin, name))
         });
         if let Ok(Err(error)) = dropped.join() {
             eprintln!("a test database was left behind: {error}");
         }
     }
+}
+
+async fn drop_database(admin: PgConnectOptions, name: String) -> sqlx::Result<()> {
+    let mut connection = admin.connect().await?;
+    let statement = AssertSqlSafe(format!("drop database if exists {name} with (force)"));
+    sqlx::raw_sql(statement).execute(&mut connection).await?;
+    Ok(())
 }

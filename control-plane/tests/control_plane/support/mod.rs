@@ -2,12 +2,14 @@
 
 mod app;
 mod clock;
+mod command;
 mod database;
 mod kv;
 mod publisher;
 
 pub(crate) use self::app::{Answer, TestApp};
 pub(crate) use self::clock::TestClock;
+pub(crate) use self::command::{command_secrets, keypost};
 pub(crate) use self::database::TestDatabase;
 pub(crate) use self::kv::{Fault, KvServer, Stored};
 pub(crate) use self::publisher::TestPublisher;
