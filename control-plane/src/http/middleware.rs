@@ -31,7 +31,8 @@ async fn identify(request: Request, next: Next) -> Response {
     let method = request.method().clone();
     // The template, not the path: ids in paths are many, and what was sent to a wrong path is anybody's text.
     let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
-    let span = tracing::info_span!("request", request_id = %id, %method, route);
+    // Of the highest level, so that the id stands in what is logged at any.
+    let span = tracing::error_span!("request", request_id = %id, %method, route);
     async move {
         let started = Instant::now();
         let mut response = next.run(request).await;

@@ -19,6 +19,8 @@ const DATABASE_RETRY_SECONDS: u64 = 5;
 
 /// How many wrong fields an answer lists.
 const MOST_ERRORS: usize = 50;
+/// How many characters of a field's name an answer repeats.
+const LONGEST_FIELD: usize = 200;
 
 /// Why a request was not carried out.
 #[derive(Debug)]
@@ -64,13 +66,18 @@ impl Problem {
         self
     }
 
-    /// 400 for fields that are wrong. The first [`MOST_ERRORS`] are listed.
+    /// 400 for fields that are wrong. The first [`MOST_ERRORS`] are listed, each with at most [`LONGEST_FIELD`] characters
+    /// of its name: names may be the caller's own.
     pub(super) fn invalid(mut errors: Vec<FieldError>) -> Self {
+        let count = errors.len();
+        errors.truncate(MOST_ERRORS);
+        for error in &mut errors {
+            error.field = error.field.chars().take(LONGEST_FIELD).collect();
+        }
         let detail = match errors.as_slice() {
             [FieldError { field, detail }] => format!("{field} {detail}"),
-            many => format!("{} fields are wrong", many.len()),
+            _ => format!("{count} fields are wrong"),
         };
-        errors.truncate(MOST_ERRORS);
         Self {
             errors,
             ..Self::new(StatusCode::BAD_REQUEST, "invalid_request", "The request is wrong", detail)

@@ -229,13 +229,18 @@ async fn large_bodies_are_refused_announced_or_not() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_thousand_wrong_fields_do_not_make_a_large_answer() {
+async fn many_or_long_wrong_fields_do_not_make_a_large_answer() {
     let app = TestApp::start().await;
     let fields: serde_json::Map<String, Value> =
         (0..20_000).map(|n| (format!("field{n}"), json!(n))).collect();
     let answer = app.call("POST", "/api/internal/org", Some(json!(fields))).await;
     answer.assert_problem(400, "invalid_request");
     assert!(answer.text.len() < 8192, "{} bytes", answer.text.len());
+    let mut fields = serde_json::Map::new();
+    fields.insert("x".repeat(900_000), json!(1));
+    let answer = app.call("POST", "/api/otp/activate", Some(json!(fields))).await;
+    answer.assert_problem(400, "invalid_request");
+    assert!(answer.text.len() < 2048, "{} bytes", answer.text.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
