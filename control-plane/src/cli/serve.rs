@@ -1,0 +1,100 @@
+//! `keypost serve`.
+
+use std::env;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{CommandError, say};
+use crate::clock::{Clock, SystemClock};
+use crate::config::ServeConfig;
+use crate::entropy::{Entropy, SystemEntropy};
+use crate::http::{self, App};
+use crate::kv::KvApi;
+use crate::publisher::{Publications, Publisher, PublisherSettings};
+use crate::root::RootSigner;
+use crate::server::ServerLimits;
+use crate::service::{self, Context};
+use crate::{server, store, telemetry};
+
+/// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
+const LIMITS: ServerLimits = ServerLimits { head: Duration::from_secs(30), drain: Duration::from_secs(6) };
+/// The time that a batch under way has after that. What does not end in time is written again by the next start.
+const PUBLISHER_STOP: Duration = Duration::from_secs(3);
+
+/// Serves until SIGTERM or SIGINT.
+pub(super) async fn serve() -> Result<(), CommandError> {
+    let config = ServeConfig::read(&|name| env::var_os(name))?;
+    telemetry::start(&config.common.log);
+    // Signals count from here on, so that one that comes during the start is not lost.
+    let stop = stop_on_signal()?;
+
+    let db = store::connect(&config.common.database);
+    store::migrate(&db).await?;
+    let clock = Arc::new(SystemClock);
+    let entropy = Arc::new(SystemEntropy);
+    let root = RootSigner::load_or_create(&db, &config.master_key, clock.now(), entropy.rng()).await?;
+    let kv = KvApi::new(&config.kv, PublisherSettings::KV_TIMEOUT)?;
+    let publications = Publications::new(db.clone());
+    let context = Context {
+        db: db.clone(),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        master_key: config.master_key.clone(),
+        publications: publications.clone(),
+        edge_url: config.edge_url.clone(),
+        public_url: config.public_url,
+        mode: config.mode,
+    };
+
+    let listener = TcpListener::bind(config.listen)
+        .await
+        .map_err(|reason| CommandError::Listen { address: config.listen, reason })?;
+    // Last of all that can fail, because the key is never to be had again.
+    if let Some(key) = service::api_key::ensure_first(&context, config.admin_api_key.as_ref()).await? {
+        say(&format!("The first global admin API key, shown this once: {}", key.expose()))?;
+    }
+    let publisher = Publisher {
+        db: db.clone(),
+        clock,
+        entropy,
+        kv,
+        root,
+        master_key: config.master_key,
+        sealing_key: config.sealing_key,
+        edge_url: config.edge_url,
+        settings: PublisherSettings::new(config.kv.batch_size, config.publisher_schedule),
+        publications,
+    }
+    .start();
+    tracing::info!(address = %listener.local_addr()?, "listening");
+
+    let router = http::router(App::new(context, config.trusted_proxies));
+    server::serve(listener, router, stop, LIMITS).await;
+    // Until now it has published what the last requests changed.
+    if tokio::time::timeout(PUBLISHER_STOP, publisher.stop()).await.is_err() {
+        tracing::warn!("a call to KV was cut off by the shutdown; its documents will be written again");
+    }
+    tracing::info!("stopped");
+    Ok(())
+}
+
+fn stop_on_signal() -> Result<CancellationToken, io::Error> {
+    let stop = CancellationToken::new();
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let told = stop.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping");
+        told.cancel();
+    });
+    Ok(stop)
+}
