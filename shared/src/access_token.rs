@@ -67,7 +67,9 @@ impl AccessToken<'_> {
     }
 
     fn audience(&self) -> Option<Audience<'_>> {
-        match (self.pool.audience.as_slice(), self.pool.claims_profile) {
+        let own = self.client.audience.as_slice();
+        let audience = if own.is_empty() { self.pool.audience.as_slice() } else { own };
+        match (audience, self.pool.claims_profile) {
             ([], ClaimsProfile::Device) => None,
             ([], ClaimsProfile::Rfc9068) => Some(Audience::One(&self.pool.issuer)),
             ([one], _) => Some(Audience::One(one)),

@@ -2,7 +2,8 @@
 //! deserves to be tested without a network. No I/O, no clock and no randomness of its own: those come in as parameters.
 //!
 //! - [`id`], [`scope`], [`secret`], [`time`]: the types that are parsed at the door
-//! - [`jwk`], [`jws`], [`jwe`]: the JOSE formats (RFC 7515 to 7518), without a cryptographic library
+//! - [`jwk`], [`jws`], [`jwe`]: the JOSE formats (RFC 7515 to 7518), without a cryptographic library; [`client_jwk`]:
+//!   the keys of others
 //! - [`crypto`]: what a platform's cryptography must be able to do; [`host`] is one, the Worker's WebCrypto the other
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
 //! - [`publisher_key`]: when which publisher key signs
@@ -13,6 +14,7 @@
 
 pub mod access_token;
 pub mod certificate;
+pub mod client_jwk;
 pub mod crypto;
 pub mod document;
 pub mod edge;

@@ -3,6 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::Duration;
 
+use keypost_shared::client_jwk::ClientJwks;
 use keypost_shared::crypto::CryptoError;
 use keypost_shared::document::{
     ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp,
@@ -133,6 +134,8 @@ pub(super) fn client(
             Some(device) => ClientSubject::Device(device_claims(device)?),
             None => ClientSubject::Service,
         },
+        jwks: rows.jwks.as_ref().map(ClientJwks::usable),
+        audience: Vec::new(),
     };
     sign(leased, &document, None, keys, now)
 }

@@ -71,6 +71,8 @@ pub struct ClientRows {
     pub secret_hash: Option<[u8; 32]>,
     /// The hash of the secret before, and until when that one counts.
     pub previous_secret: Option<([u8; 32], OffsetDateTime)>,
+    /// The keys that it may prove itself with, as they were registered.
+    pub jwks: Option<serde_json::Value>,
     /// The device that it is on, if it is on one.
     pub device: Option<DeviceRows>,
 }
@@ -179,7 +181,7 @@ pub async fn clients(
     let ids: Vec<String> = clients.iter().map(|(_, client)| client.as_str().to_owned()).collect();
     let rows = sqlx::query!(
         r#"select c.pool_id, c.client_id, c.scopes, c.secret_hash, c.previous_secret_hash,
-                  c.previous_secret_expires_at,
+                  c.previous_secret_expires_at, c.jwks,
                   (c.status = 'enabled' and d.status is distinct from 'disabled') as "enabled!",
                   d.id as "device_id?", a.client_app_id as "client_app_id?",
                   d.metadata as "metadata?: Json<Box<RawValue>>",
@@ -231,6 +233,7 @@ pub async fn clients(
                         Ok::<_, StoreError>((hash("oauth_client.previous_secret_hash", bytes)?, until))
                     })
                     .transpose()?,
+                jwks: row.jwks,
                 device,
             })
         })

@@ -57,7 +57,7 @@ mod x5c;
 pub use general_name::{GeneralName, NameForm};
 pub use name::Name;
 pub use parsed::{Certificate, Fingerprint, SerialNumber};
-pub use public_key::{Curve, KeyKind};
+pub use public_key::{Curve, KeyKind, key_kind};
 pub use refusal::{Place, Problem, Refusal};
 pub use signature::{Hash, SignatureAlgorithm, SignatureCheck, VerifySignature, ecdsa_from_der};
 pub use subject::{Subject, SubjectError};

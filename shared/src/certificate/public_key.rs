@@ -45,6 +45,11 @@ pub(crate) struct PublicKey<'a> {
     kind: Result<KeyKind, Problem>,
 }
 
+/// What kind of key the DER of a SubjectPublicKeyInfo holds, where it is one that is accepted.
+pub fn key_kind(spki: &[u8]) -> Result<KeyKind, Problem> {
+    PublicKey::read(&Element::only(spki, "subjectPublicKeyInfo")?)?.accepted()
+}
+
 impl<'a> PublicKey<'a> {
     pub(crate) fn read(element: &Element<'a>) -> Result<Self, Malformed> {
         if element.tag != Tag::Sequence {

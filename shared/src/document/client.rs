@@ -2,6 +2,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::Document;
+use crate::client_jwk::ClientJwks;
 use crate::id::{ClientAppId, DeviceId};
 use crate::scope::Scopes;
 use crate::secret::SecretHash;
@@ -18,6 +19,12 @@ pub struct ClientDocument {
     pub scopes: Scopes,
     /// Whom its tokens speak for.
     pub subject: ClientSubject,
+    /// The public keys that it may prove itself with (RFC 7523 §2.2).
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub jwks: Option<ClientJwks>,
+    /// The `aud` of its tokens, in the place of the pool's; the pool's where there is none.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub audience: Vec<String>,
 }
 
 /// Whether a client may have tokens.

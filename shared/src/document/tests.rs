@@ -98,6 +98,7 @@ fn device_claims_keep_their_json_text() {
         "client_app_id":"client","metadata":{"n":1.50,"z":"\u0041"},"tags":{"country":"US"},"server_urls":[]}}}"#;
     let client: ClientDocument = serde_json::from_str(json).unwrap();
     let ClientSubject::Device(claims) = client.subject else { panic!("not a device") };
+    assert!(client.jwks.is_none() && client.audience.is_empty(), "a document from before they were there");
     assert_eq!(claims.metadata.get(), r#"{"n":1.50,"z":"\u0041"}"#);
 }
 

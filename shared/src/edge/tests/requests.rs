@@ -67,6 +67,22 @@ fn profile_rfc9068_has_its_own_type_scope_and_audience() {
 }
 
 #[test]
+fn a_client_may_have_an_audience_of_its_own() {
+    let world = World::new();
+    let mut client = world.client_document();
+    client.subject = ClientSubject::Service;
+    client.audience = vec!["https://api.example".to_owned()];
+    world.put_client(&client);
+    assert_eq!(verified(&world, &world.token()).1["aud"], "https://api.example");
+    let mut pool = world.pool_document();
+    pool.audience = vec!["somebody else".to_owned()];
+    pool.claims_profile = ClaimsProfile::Rfc9068;
+    world.put_pool(&pool, WINDOW);
+    world.advance(31);
+    assert_eq!(verified(&world, &world.token()).1["aud"], "https://api.example");
+}
+
+#[test]
 fn a_token_lives_as_long_as_the_pool_says_now() {
     let world = World::new();
     let mut pool = world.pool_document();

@@ -233,6 +233,8 @@ impl World {
                 primary_server_url: Some("http://localhost:6140".to_owned()),
                 server_urls: vec!["http://localhost:6140".to_owned()],
             }),
+            jwks: None,
+            audience: vec![],
         }
     }
 
