@@ -12,6 +12,7 @@ pub mod crypto_at_rest;
 pub mod entropy;
 pub mod http;
 pub mod kv;
+pub mod metrics;
 pub mod publisher;
 pub mod root;
 pub mod server;

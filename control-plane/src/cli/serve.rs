@@ -15,6 +15,7 @@ use crate::config::ServeConfig;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::http::{self, App};
 use crate::kv::KvApi;
+use crate::metrics::Metrics;
 use crate::publisher::{Publications, Publisher, PublisherSettings};
 use crate::root::RootSigner;
 use crate::server::ServerLimits;
@@ -39,6 +40,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     let entropy = Arc::new(SystemEntropy);
     let root = RootSigner::load_or_create(&db, &config.master_key, clock.now(), entropy.rng()).await?;
     let kv = KvApi::new(&config.kv, PublisherSettings::KV_TIMEOUT)?;
+    let metrics = Metrics::new();
     let publications = Publications::new(db.clone());
     let context = Context {
         db: db.clone(),
@@ -46,6 +48,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         entropy: entropy.clone(),
         master_key: config.master_key.clone(),
         publications: publications.clone(),
+        metrics: metrics.clone(),
         edge_url: config.edge_url.clone(),
         public_url: config.public_url,
         mode: config.mode,
@@ -69,11 +72,12 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         edge_url: config.edge_url,
         settings: PublisherSettings::new(config.kv.batch_size, config.publisher_schedule),
         publications,
+        metrics,
     }
     .start();
     tracing::info!(address = %listener.local_addr()?, "listening");
 
-    let router = http::router(App::new(context, config.trusted_proxies));
+    let router = http::router(App::new(context, config.trusted_proxies, config.rate_limits));
     server::serve(listener, router, stop, LIMITS).await;
     // Until now it has published what the last requests changed.
     if tokio::time::timeout(PUBLISHER_STOP, publisher.stop()).await.is_err() {

@@ -10,6 +10,7 @@ mod values;
 use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
+use std::num::NonZeroU32;
 
 use ipnet::IpNet;
 use keypost_shared::jwe::SealingKey;
@@ -110,10 +111,29 @@ pub struct ServeConfig {
     pub admin_api_key: Option<ApiKey>,
     /// `KEYPOST_TRUSTED_PROXIES`: whose `X-Forwarded-For` counts.
     pub trusted_proxies: Vec<IpNet>,
+    /// `KEYPOST_RATE_LIMIT_PER_*`.
+    pub rate_limits: RateLimitConfig,
     /// `KEYPOST_KV_*`.
     pub kv: KvConfig,
     /// `KEYPOST_PUBLISHER_KEY_SECONDS`: how long a publisher key stands in `v1/trust`, and then signs.
     pub publisher_schedule: Schedule,
+}
+
+/// How many requests are answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct RateLimitConfig {
+    /// `KEYPOST_RATE_LIMIT_PER_ADDRESS`: requests a minute from one address (of IPv6: from one /64).
+    pub per_address: NonZeroU32,
+    /// `KEYPOST_RATE_LIMIT_PER_KEY`: requests a minute with one API key.
+    pub per_key: NonZeroU32,
+}
+
+impl Default for RateLimitConfig {
+    /// 2,000 a second each: more than a script gets done that waits for each answer.
+    fn default() -> Self {
+        const A_MINUTE: NonZeroU32 = NonZeroU32::MIN.saturating_add(119_999);
+        Self { per_address: A_MINUTE, per_key: A_MINUTE }
+    }
 }
 
 /// Where KV is.
@@ -188,6 +208,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     reader.optional("KEYPOST_ROOT_SIGNER", "local", values::root_signer);
     let admin_api_key = reader.optional_or_none("KEYPOST_ADMIN_API_KEY", values::admin_api_key);
     let trusted_proxies = reader.optional("KEYPOST_TRUSTED_PROXIES", "", values::networks);
+    let rate_limits = read_rate_limits(reader);
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
         .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
@@ -202,6 +223,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         sealing_key,
         admin_api_key: admin_api_key?,
         trusted_proxies: trusted_proxies?,
+        rate_limits: rate_limits?,
         kv: kv?,
         publisher_schedule: publisher_schedule?,
     })
@@ -247,6 +269,16 @@ fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, Seali
         }
     }
     Some((master?, sealing?.into_iter().next()?))
+}
+
+fn read_rate_limits(reader: &mut Reader<'_>) -> Option<RateLimitConfig> {
+    let default = RateLimitConfig::default();
+    let mut limit = |variable, default: NonZeroU32| {
+        reader.optional(variable, &default.to_string(), |text| values::integer(text, 1, 10_000_000))
+    };
+    let per_address = limit("KEYPOST_RATE_LIMIT_PER_ADDRESS", default.per_address);
+    let per_key = limit("KEYPOST_RATE_LIMIT_PER_KEY", default.per_key);
+    Some(RateLimitConfig { per_address: per_address?, per_key: per_key? })
 }
 
 fn read_kv(reader: &mut Reader<'_>, mode: Mode) -> Option<KvConfig> {

@@ -98,6 +98,8 @@ fn each_wrong_value_names_its_variable() {
         ("KEYPOST_ADMIN_API_KEY", "kp_admin_0123456789"),
         ("KEYPOST_TRUSTED_PROXIES", "10.0.0.0/33"),
         ("KEYPOST_PUBLISHER_KEY_SECONDS", "60"),
+        ("KEYPOST_RATE_LIMIT_PER_ADDRESS", "0"),
+        ("KEYPOST_RATE_LIMIT_PER_KEY", "unlimited"),
     ] {
         assert_eq!(wrong(&[(variable, value)]), [variable], "{variable}={value}");
     }

@@ -143,7 +143,23 @@ impl<R: Right> FromRequestParts<App> for InApp<R> {
     }
 }
 
+/// Whose key came with the request, as long as the key's rate limit is not used up.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
+    match identify(parts, app).await {
+        Ok(caller) => {
+            app.0.surroundings.count_key(&parts.extensions, caller.api_key_id)?;
+            Ok(caller)
+        }
+        Err(problem) => {
+            if problem.is_unauthenticated() {
+                app.context().metrics.authentication_failed();
+            }
+            Err(problem)
+        }
+    }
+}
+
+async fn identify(parts: &Parts, app: &App) -> Result<Caller, Problem> {
     let mut values = parts.headers.get_all("x-api-key").iter();
     let (Some(value), None) = (values.next(), values.next()) else {
         return Err(Problem::unauthenticated());

@@ -4,8 +4,8 @@ use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 
 use axum::extract::FromRequestParts;
-use axum::http::HeaderMap;
 use axum::http::request::Parts;
+use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
 
 use super::App;
@@ -21,15 +21,21 @@ impl FromRequestParts<App> for ClientAddress {
     type Rejection = Infallible;
 
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        // Without a peer everybody counts as one: too strict rather than too lax.
-        let peer = parts.extensions.get::<PeerAddress>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
-        Ok(Self(client_address(peer, &parts.headers, &app.0.trusted_proxies)))
+        let trusted = app.0.surroundings.trusted_proxies();
+        Ok(Self(client_address(&parts.extensions, &parts.headers, trusted)))
     }
+}
+
+/// Who a request with these extensions and headers is from.
+pub(super) fn client_address(extensions: &Extensions, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+    // Without a peer everybody counts as one: too strict rather than too lax.
+    let peer = extensions.get::<PeerAddress>().map_or(Ipv4Addr::UNSPECIFIED.into(), |peer| peer.0);
+    before_proxies(peer, headers, trusted)
 }
 
 /// Reads `X-Forwarded-For` from its end, where the nearest proxy has written: as long as it is a trusted one that says
 /// so, it is believed.
-fn client_address(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
+fn before_proxies(peer: IpAddr, headers: &HeaderMap, trusted: &[IpNet]) -> IpAddr {
     let is_trusted = |address: IpAddr| trusted.iter().any(|network| network.contains(&address));
     let mut address = peer.to_canonical();
     let mut named: Vec<&str> = headers
@@ -58,7 +64,7 @@ mod tests {
             headers.append("x-forwarded-for", value.parse().unwrap());
         }
         let trusted: Vec<IpNet> = trusted.iter().map(|network| network.parse().unwrap()).collect();
-        client_address(peer.parse().unwrap(), &headers, &trusted).to_string()
+        before_proxies(peer.parse().unwrap(), &headers, &trusted).to_string()
     }
 
     #[test]

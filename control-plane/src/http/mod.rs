@@ -1,7 +1,8 @@
 //! The HTTP surface (api.md §1, §2): what comes in, who may, and what goes out.
 //!
 //! One file per resource, each with its request and answer types and its handlers. Around all of them stand, from the
-//! outside in: the request id and the log ([`middleware`]), panics, the time limit, and then the routes.
+//! outside in: the request id, the log and the metrics ([`middleware`]), the rate limit of the address, panics, the time
+//! limit, and then the routes.
 
 mod access;
 mod activation;
@@ -13,11 +14,14 @@ mod device_app;
 mod environment;
 mod fields;
 mod json;
+mod metrics;
 mod middleware;
 mod organization;
 mod otp;
 mod probes;
 mod problem;
+mod rate_limit;
+mod streamed_body;
 mod sync;
 
 use std::sync::Arc;
@@ -31,7 +35,10 @@ use ipnet::IpNet;
 use serde::Serialize;
 
 pub use self::address::PeerAddress;
+use self::metrics::BacklogReading;
+use self::middleware::Surroundings;
 use self::problem::Problem;
+use crate::config::RateLimitConfig;
 use crate::service::Context;
 use crate::service::attempts::FailedAttempts;
 
@@ -42,13 +49,20 @@ pub struct App(Arc<AppState>);
 struct AppState {
     context: Context,
     activation_attempts: FailedAttempts,
-    trusted_proxies: Vec<IpNet>,
+    surroundings: Surroundings,
+    backlog: BacklogReading,
 }
 
 impl App {
     /// An application over these rules. `trusted_proxies` are those whose `X-Forwarded-For` counts.
-    pub fn new(context: Context, trusted_proxies: Vec<IpNet>) -> Self {
-        Self(Arc::new(AppState { context, activation_attempts: FailedAttempts::new(), trusted_proxies }))
+    pub fn new(context: Context, trusted_proxies: Vec<IpNet>, limits: RateLimitConfig) -> Self {
+        let surroundings = Surroundings::new(context.metrics.clone(), trusted_proxies, limits);
+        Self(Arc::new(AppState {
+            context,
+            activation_attempts: FailedAttempts::new(),
+            surroundings,
+            backlog: BacklogReading::default(),
+        }))
     }
 
     fn context(&self) -> &Context {
@@ -63,6 +77,7 @@ pub fn router(app: App) -> Router {
     let routes = Router::new()
         .route("/healthz", get(probes::healthz))
         .route("/readyz", get(probes::readyz))
+        .route("/metrics", get(metrics::read))
         .route("/api/internal/org", post(organization::create))
         .route("/api/internal/org/{orgId}", get(organization::read))
         .route(ENV, post(environment::create))
@@ -77,7 +92,7 @@ pub fn router(app: App) -> Router {
         .route("/api/otp/activate", post(activation::activate))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);
-    middleware::around(routes).with_state(app)
+    middleware::around(routes, &app.0.surroundings).with_state(app)
 }
 
 /// A JSON answer, which nobody keeps: what is answered here is secret or changes.

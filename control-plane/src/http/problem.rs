@@ -2,6 +2,8 @@
 //!
 //! This is the one place where what went wrong inside becomes what is said outside.
 
+use std::time::Duration;
+
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
@@ -122,6 +124,11 @@ impl Problem {
         Self::new(StatusCode::UNAUTHORIZED, "unauthenticated", title, detail)
     }
 
+    /// Whether it is [`unauthenticated`](Self::unauthenticated).
+    pub(super) fn is_unauthenticated(&self) -> bool {
+        self.status == StatusCode::UNAUTHORIZED
+    }
+
     /// 404 for a thing that is not there, or not the caller's: there is no telling which.
     pub(super) fn not_found(what: &str) -> Self {
         Self::new(StatusCode::NOT_FOUND, "not_found", "Not found", format!("there is no such {what}"))
@@ -131,6 +138,15 @@ impl Problem {
     pub(super) fn already_exists(what: &str) -> Self {
         let title = "It exists already";
         Self::new(StatusCode::CONFLICT, "already_exists", title, format!("there is already such {what}"))
+    }
+
+    /// 429 for a rate limit; `whose` is used up.
+    pub(super) fn rate_limited(whose: &str, retry_after: Duration) -> Self {
+        let title = "Too many requests";
+        let detail = format!("the request rate of this {whose} is used up");
+        // The longest wait is one minute divided by the quota.
+        let seconds = retry_after.as_secs().saturating_add(u64::from(retry_after.subsec_nanos() > 0));
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", title, detail).retry_after(seconds)
     }
 
     /// 500, for what is nobody's fault outside. The cause goes into the log, not into the answer.

@@ -212,17 +212,18 @@ impl Lane {
     /// Makes one call, and notes how it went.
     async fn make(&mut self, lease: &Lease, call: Call) -> Result<(), StoreError> {
         let started = Instant::now();
-        let (rendered, outcome) = match call {
+        let (operation, rendered, outcome) = match call {
             Call::Put(mut rendered) => {
                 let pairs: Vec<Pair> = rendered.iter_mut().filter_map(pair).collect();
                 let outcome = self.publisher.kv.put(&pairs).await;
-                (rendered, outcome)
+                ("put", rendered, outcome)
             }
             Call::Delete(rendered) => {
                 let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
-                (rendered, self.publisher.kv.delete(&keys).await)
+                ("delete", rendered, self.publisher.kv.delete(&keys).await)
             }
         };
+        self.publisher.metrics.kv_call(operation, kind(&outcome), started.elapsed());
         match outcome {
             Ok(outcome) => {
                 self.batch_size = self.batch_size.saturating_mul(2).min(self.publisher.settings.batch_size);
@@ -258,6 +259,7 @@ impl Lane {
             store::publisher_key::set_listed(&mut tx, &kids, now).await?;
         }
         tx.commit().await?;
+        self.publisher.metrics.published(written.len());
         self.publisher.publications.note_written();
         if !failed.is_empty() {
             tracing::warn!(keys = failed.len(), "KV could not write some keys");
@@ -307,10 +309,23 @@ impl Lane {
         if failed.is_empty() {
             return Ok(());
         }
+        self.publisher.metrics.publish_failed(failed.len());
         let mut tx = self.publisher.db.begin().await?;
         store::publication::fail(&mut tx, lease.id, &failed, may_land_until, now).await?;
         tx.commit().await?;
         Ok(())
+    }
+}
+
+/// How a call ended, as the metrics name it.
+fn kind(outcome: &Result<Outcome, KvError>) -> &'static str {
+    match outcome {
+        Ok(outcome) if outcome.unsuccessful.is_empty() => "ok",
+        Ok(_) => "partial",
+        Err(KvError::NotSent(_)) => "not_sent",
+        Err(KvError::RateLimited { .. }) => "rate_limited",
+        Err(KvError::Refused { .. }) => "refused",
+        Err(KvError::Unknown(_)) => "unknown",
     }
 }
 

@@ -36,6 +36,7 @@ use crate::clock::Clock;
 use crate::crypto_at_rest::MasterKey;
 use crate::entropy::Entropy;
 use crate::kv::KvApi;
+use crate::metrics::Metrics;
 use crate::root::RootSigner;
 use crate::store;
 use crate::store::publication::Priority;
@@ -105,6 +106,8 @@ pub struct Publisher {
     pub settings: PublisherSettings,
     /// Who wakes it, and who waits for it.
     pub publications: Publications,
+    /// What is counted.
+    pub metrics: Metrics,
 }
 
 /// A publisher at work.

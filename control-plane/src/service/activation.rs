@@ -55,6 +55,23 @@ pub async fn activate(
     typed: &str,
     device: Option<&DeviceId>,
 ) -> Result<Activation, ActivationError> {
+    let done = activate_uncounted(context, attempts, address, typed, device).await;
+    context.metrics.activation(match &done {
+        Ok(_) => "activated",
+        Err(ActivationError::InvalidOtp) => "invalid_otp",
+        Err(ActivationError::TooMany(_)) => "too_many_attempts",
+        Err(ActivationError::Store(_)) => "error",
+    });
+    done
+}
+
+async fn activate_uncounted(
+    context: &Context,
+    attempts: &FailedAttempts,
+    address: IpAddr,
+    typed: &str,
+    device: Option<&DeviceId>,
+) -> Result<Activation, ActivationError> {
     let attempt = attempts.begin(address, context.now())?;
     let activated = match Otp::parse(typed) {
         Some(otp) => use_otp(context, &otp, device).await,

@@ -17,7 +17,7 @@ pub mod pool_urls;
 pub mod sync;
 
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
@@ -28,6 +28,7 @@ use crate::clock::Clock;
 use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
 use crate::entropy::{Entropy, Rng};
+use crate::metrics::Metrics;
 use crate::publisher::Publications;
 use crate::store::StoreError;
 
@@ -47,6 +48,8 @@ pub struct Context {
     pub master_key: MasterKey,
     /// The publisher, as far as the rules know it.
     pub publications: Publications,
+    /// What is counted.
+    pub metrics: Metrics,
     /// The prefix of every issuer.
     pub edge_url: String,
     /// Where devices reach this control plane.
@@ -65,11 +68,17 @@ impl Context {
     }
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
-        Ok(self.db.begin().await?)
+        let asked = Instant::now();
+        let begun = self.db.begin().await;
+        self.metrics.acquired(asked.elapsed());
+        Ok(begun?)
     }
 
     async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
-        Ok(self.db.acquire().await?)
+        let asked = Instant::now();
+        let acquired = self.db.acquire().await;
+        self.metrics.acquired(asked.elapsed());
+        Ok(acquired?)
     }
 }
 

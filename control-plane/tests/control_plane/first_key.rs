@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keypost::config::Mode;
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
+use keypost::metrics::Metrics;
 use keypost::publisher::Publications;
 use keypost::service::Context;
 use keypost::service::api_key::{authenticate, ensure_first};
@@ -19,6 +20,7 @@ fn context(database: &TestDatabase) -> Context {
         clock: Arc::new(TestClock::default()),
         entropy: Arc::new(SystemEntropy),
         master_key: MasterKey::parse(&secret(1)).unwrap(),
+        metrics: Metrics::new(),
         publications: Publications::new(database.pool.clone()),
         edge_url: String::new(),
         public_url: String::new(),

@@ -12,6 +12,8 @@ mod access;
 mod activation;
 mod bad_input;
 mod first_key;
+mod limits;
+mod metrics;
 mod provisioning;
 mod publisher;
 mod publisher_faults;

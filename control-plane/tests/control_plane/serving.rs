@@ -59,6 +59,7 @@ async fn without_a_free_connection_a_request_is_told_to_come_back() {
     }
     let answer = app.call("GET", "/api/internal/sync", None).await;
     answer.assert_problem(503, "unavailable");
+    assert_eq!(answer.header("retry-after"), Some("5"));
     drop(held);
     assert_eq!(app.call("GET", "/api/internal/sync", None).await.status, 200);
 }

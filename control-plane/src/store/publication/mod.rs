@@ -121,6 +121,18 @@ pub async fn was_ever_published(tx: &mut PgConnection, key: &KvKey) -> Result<bo
     Ok(published)
 }
 
+/// How much waits, and since when the oldest of it.
+pub async fn waiting(tx: &mut PgConnection) -> Result<(i64, Option<OffsetDateTime>), StoreError> {
+    let row = sqlx::query!(
+        r#"select count(*) as "pending!", min(marked_at) as oldest
+             from publication
+            where generation > published_generation"#,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok((row.pending, row.oldest))
+}
+
 /// What waits, and how it goes.
 pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
     let row = sqlx::query!(

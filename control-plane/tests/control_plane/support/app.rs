@@ -4,7 +4,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
-use keypost::config::Mode;
+use keypost::config::{Mode, RateLimitConfig};
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App, PeerAddress};
@@ -73,6 +73,11 @@ impl TestApp {
 
     /// Behind these trusted proxies.
     pub(crate) async fn start_behind(proxies: &[&str]) -> Self {
+        Self::start_with(proxies, RateLimitConfig::default()).await
+    }
+
+    /// Behind these trusted proxies, with these limits.
+    pub(crate) async fn start_with(proxies: &[&str], limits: RateLimitConfig) -> Self {
         let database = TestDatabase::create().await;
         let kv = KvServer::start().await;
         let clock = Arc::new(TestClock::default());
@@ -83,13 +88,14 @@ impl TestApp {
             entropy: Arc::new(SystemEntropy),
             master_key: MasterKey::parse(&secret(1)).unwrap(),
             publications: publisher.publications.clone(),
+            metrics: publisher.metrics.clone(),
             edge_url: EDGE_URL.to_owned(),
             public_url: "https://keypost.test".to_owned(),
             mode: Mode::Dev,
         };
         let key = service::api_key::ensure_first(&context, None).await.unwrap().unwrap();
         let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
-        let router = http::router(App::new(context.clone(), proxies));
+        let router = http::router(App::new(context.clone(), proxies, limits));
         Self { clock, context, admin: key.expose().to_owned(), router, publisher, kv, database }
     }
 

@@ -5,6 +5,7 @@ use keypost::clock::Clock;
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::{Entropy, SystemEntropy};
 use keypost::kv::KvApi;
+use keypost::metrics::Metrics;
 use keypost::publisher::{Publications, Publisher, PublisherSettings, RunningPublisher};
 use keypost::root::RootSigner;
 use keypost_shared::jwe::SealingKey;
@@ -18,6 +19,7 @@ pub(crate) const EDGE_URL: &str = "https://edge.test";
 /// A publisher at work, with times that suit tests.
 pub(crate) struct TestPublisher {
     pub(crate) publications: Publications,
+    pub(crate) metrics: Metrics,
     pub(crate) root: EcPublicJwk,
     running: RunningPublisher,
 }
@@ -56,6 +58,7 @@ impl TestPublisher {
         let root =
             RootSigner::load_or_create(&db, &master_key, clock.now(), SystemEntropy.rng()).await.unwrap();
         let publications = Publications::new(db.clone());
+        let metrics = Metrics::new();
         let public = root.public().clone();
         let publisher = Publisher {
             db,
@@ -68,8 +71,9 @@ impl TestPublisher {
             edge_url: EDGE_URL.to_owned(),
             settings,
             publications: publications.clone(),
+            metrics: metrics.clone(),
         };
-        Self { publications, root: public, running: publisher.start() }
+        Self { publications, metrics, root: public, running: publisher.start() }
     }
 
     pub(crate) async fn stop(self) {

@@ -1,0 +1,73 @@
+//! What is not counted as it happens but read when somebody asks.
+
+use std::fmt;
+use std::sync::Mutex;
+
+use prometheus_client::collector::Collector;
+use prometheus_client::encoding::{DescriptorEncoder, EncodeMetric};
+use prometheus_client::metrics::MetricType;
+use prometheus_client::metrics::gauge::ConstGauge;
+
+/// How things stand now. What is none could not be read, and is left out of the text.
+#[derive(Clone, Debug, Default)]
+pub struct Readings {
+    /// The connections that this process has open, used or not.
+    pub connections: u32,
+    /// Those of them that nobody uses.
+    pub idle_connections: u32,
+    /// How many there may be.
+    pub most_connections: u32,
+    /// What waits to be published; none where the database did not answer.
+    pub backlog: Option<Waiting>,
+}
+
+/// What waits to be published.
+#[derive(Clone, Copy, Debug)]
+pub struct Waiting {
+    /// How many documents.
+    pub documents: u64,
+    /// For how long the oldest of them has waited.
+    pub oldest_seconds: u64,
+}
+
+/// The readings that the next text is to contain.
+#[derive(Debug, Default)]
+pub(super) struct Latest(Mutex<Readings>);
+
+impl Latest {
+    pub(super) fn set(&self, readings: Readings) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = readings;
+    }
+}
+
+impl Collector for Latest {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let readings = self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).clone();
+        let mut gauge = |name: &str, help: &str, value: u64| {
+            // Prometheus counts in floating point anyway, and so far as that it is exact.
+            let gauge = ConstGauge::new(i64::try_from(value).unwrap_or(i64::MAX));
+            gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+        };
+        let used = readings.connections.saturating_sub(readings.idle_connections);
+        gauge("database_connections_used", "Database connections at work", used.into())?;
+        gauge("database_connections_idle", "Database connections waiting", readings.idle_connections.into())?;
+        gauge("database_connections_max", "The most database connections", readings.most_connections.into())?;
+        gauge("database_up", "Whether the database answered", readings.backlog.is_some().into())?;
+        if let Some(Waiting { documents, oldest_seconds }) = readings.backlog {
+            gauge("publisher_backlog", "Documents that wait to be published", documents)?;
+            gauge("publisher_oldest_mark_seconds", "How long the oldest of them has waited", oldest_seconds)?;
+        }
+        if let Some(bytes) = resident_memory() {
+            gauge("resident_memory_bytes", "Memory that the process holds", bytes)?;
+        }
+        Ok(())
+    }
+}
+
+/// The memory that this process holds, where the system says so as Linux does.
+fn resident_memory() -> Option<u64> {
+    let status = std::fs::read_to_string("/proc/self/status").ok()?;
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
+    let kibibytes: u64 = line.trim().strip_suffix("kB")?.trim_end().parse().ok()?;
+    Some(kibibytes * 1024)
+}
