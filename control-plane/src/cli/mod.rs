@@ -15,6 +15,7 @@ use crate::entropy::{Entropy, SystemEntropy};
 use crate::kv::KvSetupError;
 use crate::root::RootError;
 use crate::store::StoreError;
+use crate::telemetry::traces::TracesError;
 
 /// The control plane of Keypost. All settings come from the environment; `.env.example` lists them.
 #[derive(Debug, Parser)]
@@ -63,6 +64,8 @@ enum CommandError {
     Store(#[from] StoreError),
     #[error(transparent)]
     Kv(#[from] KvSetupError),
+    #[error(transparent)]
+    Traces(#[from] TracesError),
     #[error("{address} cannot be listened on: {reason}")]
     Listen { address: std::net::SocketAddr, reason: io::Error },
     #[error("{0}")]

@@ -30,7 +30,7 @@ const PUBLISHER_STOP: Duration = Duration::from_secs(3);
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve() -> Result<(), CommandError> {
     let config = ServeConfig::read(&|name| env::var_os(name))?;
-    telemetry::start(&config.common.log);
+    let traces = telemetry::start_with_traces(&config.common.log, config.traces.as_ref())?;
     // Signals count from here on, so that one that comes during the start is not lost.
     let stop = stop_on_signal()?;
 
@@ -84,6 +84,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         tracing::warn!("a call to KV was cut off by the shutdown; its documents will be written again");
     }
     tracing::info!("stopped");
+    traces.stop().await;
     Ok(())
 }
 

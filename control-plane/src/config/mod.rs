@@ -22,6 +22,7 @@ use sqlx::postgres::PgConnectOptions;
 use self::reader::Reader;
 use crate::crypto_at_rest::MasterKey;
 use crate::telemetry::LogConfig;
+use crate::telemetry::traces::TracesConfig;
 
 /// Whether this is a real deployment or one on a developer's machine.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -113,6 +114,8 @@ pub struct ServeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// `KEYPOST_RATE_LIMIT_PER_*`.
     pub rate_limits: RateLimitConfig,
+    /// `OTEL_*`; none unless an endpoint is set.
+    pub traces: Option<TracesConfig>,
     /// `KEYPOST_KV_*`.
     pub kv: KvConfig,
     /// `KEYPOST_PUBLISHER_KEY_SECONDS`: how long a publisher key stands in `v1/trust`, and then signs.
@@ -209,6 +212,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let admin_api_key = reader.optional_or_none("KEYPOST_ADMIN_API_KEY", values::admin_api_key);
     let trusted_proxies = reader.optional("KEYPOST_TRUSTED_PROXIES", "", values::networks);
     let rate_limits = read_rate_limits(reader);
+    let traces = read_traces(reader);
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
         .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
@@ -224,6 +228,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         admin_api_key: admin_api_key?,
         trusted_proxies: trusted_proxies?,
         rate_limits: rate_limits?,
+        traces: traces?,
         kv: kv?,
         publisher_schedule: publisher_schedule?,
     })
@@ -279,6 +284,26 @@ fn read_rate_limits(reader: &mut Reader<'_>) -> Option<RateLimitConfig> {
     let per_address = limit("KEYPOST_RATE_LIMIT_PER_ADDRESS", default.per_address);
     let per_key = limit("KEYPOST_RATE_LIMIT_PER_KEY", default.per_key);
     Some(RateLimitConfig { per_address: per_address?, per_key: per_key? })
+}
+
+/// The names are OpenTelemetry's own. What else its library reads (headers, batches) needs no check to be safe.
+fn read_traces(reader: &mut Reader<'_>) -> Option<Option<TracesConfig>> {
+    let traces = reader.optional_or_none("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", values::otlp_endpoint);
+    let all = reader.optional_or_none("OTEL_EXPORTER_OTLP_ENDPOINT", |text| {
+        values::otlp_endpoint(&format!("{}/v1/traces", text.trim_end_matches('/')))
+    });
+    for variable in ["OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL"] {
+        reader.optional(variable, "http/protobuf", values::otlp_protocol);
+    }
+    let service_name =
+        reader.optional("OTEL_SERVICE_NAME", "keypost", |text| Ok::<_, String>(text.to_owned()));
+    let share = reader.optional("OTEL_TRACES_SAMPLER_ARG", "1", values::share);
+    let sampler = reader.optional("OTEL_TRACES_SAMPLER", "parentbased_always_on", |text| {
+        values::traces_sampler(text, share.unwrap_or(1.0))
+    });
+    let (endpoint, service_name, sampler) = (traces?.or(all?), service_name?, sampler?);
+    share?;
+    Some(endpoint.map(|endpoint| TracesConfig { endpoint, service_name, sampler }))
 }
 
 fn read_kv(reader: &mut Reader<'_>, mode: Mode) -> Option<KvConfig> {

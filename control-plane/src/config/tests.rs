@@ -100,6 +100,11 @@ fn each_wrong_value_names_its_variable() {
         ("KEYPOST_PUBLISHER_KEY_SECONDS", "60"),
         ("KEYPOST_RATE_LIMIT_PER_ADDRESS", "0"),
         ("KEYPOST_RATE_LIMIT_PER_KEY", "unlimited"),
+        ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
+        ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:password@collector.example.com"),
+        ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),
+        ("OTEL_TRACES_SAMPLER", "sometimes"),
+        ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
     ] {
         assert_eq!(wrong(&[(variable, value)]), [variable], "{variable}={value}");
     }
@@ -130,6 +135,23 @@ fn development_takes_plain_http_and_no_token() {
     let config = read(&variables).unwrap();
     assert_eq!(config.public_url, "http://127.0.0.1:8080");
     assert!(config.kv.api_token.is_none());
+}
+
+#[test]
+fn traces_are_off_unless_there_is_somewhere_to_send_them() {
+    let mut variables = good();
+    variables.insert("OTEL_TRACES_SAMPLER", "parentbased_traceidratio".to_owned());
+    variables.insert("OTEL_TRACES_SAMPLER_ARG", "0.25".to_owned());
+    assert_eq!(read(&variables).unwrap().traces, None);
+    variables.insert("OTEL_EXPORTER_OTLP_ENDPOINT", "http://collector:4318/".to_owned());
+    let traces = read(&variables).unwrap().traces.unwrap();
+    assert_eq!(traces.endpoint.as_str(), "http://collector:4318/v1/traces");
+    assert_eq!(traces.service_name, "keypost");
+    assert!(traces.sampler.follow_caller && traces.sampler.share == 0.25);
+    // The one for traces alone is taken as it stands.
+    variables.insert("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://collector.example.com/x".to_owned());
+    let traces = read(&variables).unwrap().traces.unwrap();
+    assert_eq!(traces.endpoint.as_str(), "https://collector.example.com/x");
 }
 
 #[test]

@@ -10,6 +10,7 @@ use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
 use super::Mode;
+use crate::telemetry::traces::TracesSampler;
 
 pub(super) fn mode(text: &str) -> Result<Mode, &'static str> {
     match text {
@@ -106,6 +107,37 @@ pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, &'static str> {
         .filter(|part| !part.is_empty())
         .map(|part| network(part).ok_or("must be addresses or networks parted by commas, such as 10.0.0.0/8"))
         .collect()
+}
+
+/// A collector on this machine has no certificate, so plain HTTP will do in prod too.
+pub(super) fn otlp_endpoint(text: &str) -> Result<Url, &'static str> {
+    let wrong = "must be an http or https URL without a user, such as http://127.0.0.1:4318";
+    let url = Url::parse(text).map_err(|_| wrong)?;
+    let plain = url.username().is_empty() && url.password().is_none();
+    if matches!(url.scheme(), "http" | "https") && url.has_host() && plain { Ok(url) } else { Err(wrong) }
+}
+
+pub(super) fn otlp_protocol(text: &str) -> Result<(), &'static str> {
+    if text == "http/protobuf" { Ok(()) } else { Err("must be http/protobuf: there is no other") }
+}
+
+pub(super) fn share(text: &str) -> Result<f64, &'static str> {
+    let share = text.parse().ok().filter(|share| (0.0..=1.0).contains(share));
+    share.ok_or("must be a number from 0 to 1")
+}
+
+pub(super) fn traces_sampler(text: &str, share: f64) -> Result<TracesSampler, &'static str> {
+    let (follow_caller, name) = match text.strip_prefix("parentbased_") {
+        Some(name) => (true, name),
+        None => (false, text),
+    };
+    let share = match name {
+        "always_on" => 1.0,
+        "always_off" => 0.0,
+        "traceidratio" => share,
+        _ => return Err("must be always_on, always_off or traceidratio, or one of them after parentbased_"),
+    };
+    Ok(TracesSampler { follow_caller, share })
 }
 
 /// Shorter than an hour a key would not have reached every edge before it signs; on one machine it has.

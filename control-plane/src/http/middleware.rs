@@ -23,7 +23,8 @@ use super::problem::Problem;
 use super::rate_limit::{RateLimits, Standings, UsedUp};
 use crate::config::RateLimitConfig;
 use crate::entropy::random_uuid;
-use crate::metrics::Metrics;
+use crate::metrics::{Metrics, known_method};
+use crate::telemetry::traces;
 
 const REQUEST_ID: &str = "x-request-id";
 /// How long an answer may take to begin. Who streams a body of any size takes it as a
@@ -101,6 +102,8 @@ async fn identify(State(surroundings): State<Surroundings>, request: Request, ne
     let route = route(&request).to_owned();
     // Of the highest level, so that the id stands in what is logged at any.
     let span = tracing::error_span!("request", request_id = %id, %method, route);
+    let trace = traces::request(known_method(method.as_str()), &route, &id, request.headers());
+    let traced = trace.clone();
     async move {
         let started = Instant::now();
         let mut response = next.run(request).await;
@@ -108,6 +111,7 @@ async fn identify(State(surroundings): State<Surroundings>, request: Request, ne
             response.headers_mut().insert(REQUEST_ID, value);
         }
         let (status, took) = (response.status().as_u16(), started.elapsed());
+        traces::answered(&traced, status);
         surroundings.0.metrics.request(method.as_str(), &route, status, took);
         let milliseconds = u64::try_from(took.as_millis()).unwrap_or(u64::MAX);
         if is_for_operators(&route) {
@@ -118,6 +122,7 @@ async fn identify(State(surroundings): State<Surroundings>, request: Request, ne
         response
     }
     .instrument(span)
+    .instrument(trace)
     .await
 }
 

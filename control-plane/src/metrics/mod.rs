@@ -226,8 +226,8 @@ impl Inner {
     }
 }
 
-/// Whoever sends a request may invent methods.
-fn known_method(method: &str) -> &'static str {
+/// The method, or `other`: whoever sends a request may invent methods.
+pub fn known_method(method: &str) -> &'static str {
     const KNOWN: [&str; 7] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD", "OPTIONS"];
     KNOWN.into_iter().find(|known| *known == method).unwrap_or("other")
 }

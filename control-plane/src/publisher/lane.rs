@@ -9,6 +9,7 @@ use keypost_shared::kv_key::KvKey;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument;
 use uuid::Uuid;
 
 use super::Publisher;
@@ -18,6 +19,7 @@ use crate::entropy::random_uuid;
 use crate::kv::{KvError, Metadata, Outcome, Pair};
 use crate::store::publication::{Failed, LeaseRequest, Leased, Priority, Written};
 use crate::store::{self, StoreError};
+use crate::telemetry::traces;
 
 /// When something is due but another transaction holds it: how soon to look again.
 const LOOK_AGAIN: Duration = Duration::from_millis(200);
@@ -212,17 +214,23 @@ impl Lane {
     /// Makes one call, and notes how it went.
     async fn make(&mut self, lease: &Lease, call: Call) -> Result<(), StoreError> {
         let started = Instant::now();
-        let (operation, rendered, outcome) = match call {
+        let (operation, documents) = match &call {
+            Call::Put(rendered) => ("put", rendered.len()),
+            Call::Delete(rendered) => ("delete", rendered.len()),
+        };
+        let span = traces::kv_call(operation, documents);
+        let (rendered, outcome) = match call {
             Call::Put(mut rendered) => {
                 let pairs: Vec<Pair> = rendered.iter_mut().filter_map(pair).collect();
-                let outcome = self.publisher.kv.put(&pairs).await;
-                ("put", rendered, outcome)
+                let outcome = self.publisher.kv.put(&pairs).instrument(span.clone()).await;
+                (rendered, outcome)
             }
             Call::Delete(rendered) => {
                 let keys: Vec<KvKey> = rendered.iter().map(|one| one.leased.key.clone()).collect();
-                ("delete", rendered, self.publisher.kv.delete(&keys).await)
+                (rendered, self.publisher.kv.delete(&keys).instrument(span.clone()).await)
             }
         };
+        traces::kv_answered(&span, kind(&outcome));
         self.publisher.metrics.kv_call(operation, kind(&outcome), started.elapsed());
         match outcome {
             Ok(outcome) => {

@@ -23,6 +23,7 @@ use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
 use sqlx::{Postgres, Transaction};
 use time::OffsetDateTime;
+use tracing::Instrument;
 
 use crate::clock::Clock;
 use crate::config::Mode;
@@ -31,6 +32,7 @@ use crate::entropy::{Entropy, Rng};
 use crate::metrics::Metrics;
 use crate::publisher::Publications;
 use crate::store::StoreError;
+use crate::telemetry::traces;
 
 /// How long an answer waits for its documents to be in KV (api.md §1, §2).
 const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
@@ -69,14 +71,14 @@ impl Context {
 
     async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let asked = Instant::now();
-        let begun = self.db.begin().await;
+        let begun = self.db.begin().instrument(traces::acquire()).await;
         self.metrics.acquired(asked.elapsed());
         Ok(begun?)
     }
 
     async fn connection(&self) -> Result<PoolConnection<Postgres>, StoreError> {
         let asked = Instant::now();
-        let acquired = self.db.acquire().await;
+        let acquired = self.db.acquire().instrument(traces::acquire()).await;
         self.metrics.acquired(asked.elapsed());
         Ok(acquired?)
     }

@@ -21,3 +21,4 @@ mod secrecy;
 mod serving;
 mod store_scoping;
 mod support;
+mod traces;

@@ -5,6 +5,7 @@ mod clock;
 mod command;
 mod database;
 mod kv;
+mod process;
 mod publisher;
 
 pub(crate) use self::app::{Answer, TestApp};
@@ -12,6 +13,7 @@ pub(crate) use self::clock::TestClock;
 pub(crate) use self::command::{command_secrets, keypost};
 pub(crate) use self::database::TestDatabase;
 pub(crate) use self::kv::{Fault, KvServer, Stored};
+pub(crate) use self::process::Serving;
 pub(crate) use self::publisher::TestPublisher;
 
 use std::time::Duration;

@@ -1,11 +1,16 @@
-//! The log: structured events on standard error.
+//! What the process tells about itself while it runs: the log, structured events on standard error, and [`traces`].
+
+pub mod traces;
 
 use std::io::{self, IsTerminal};
 
-use tracing_subscriber::EnvFilter;
 use tracing_subscriber::filter::LevelFilter;
 use tracing_subscriber::fmt::MakeWriter;
+use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry, fmt};
+
+use self::traces::{Traces, TracesConfig, TracesError};
 
 /// `KEYPOST_LOG`: a format, then filter directives, such as `json,info,keypost=debug`.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,25 +57,35 @@ impl LogConfig {
 
 /// Starts logging for the whole process, panics included. A second call changes nothing.
 pub fn start(config: &LogConfig) {
+    install(Registry::default().with(log(config, io::stderr)));
+}
+
+/// Starts logging, and traces where they are wanted. They must be stopped before the process ends.
+pub fn start_with_traces(config: &LogConfig, traces: Option<&TracesConfig>) -> Result<Traces, TracesError> {
+    let (traces, layer) = traces::start(traces)?;
+    install(Registry::default().with(log(config, io::stderr)).with(layer));
+    Ok(traces)
+}
+
+fn install(subscriber: impl SubscriberInitExt) {
     // Fails only where a logger has been set already, which then goes on logging.
-    if subscriber(config, io::stderr).try_init().is_ok() {
+    if subscriber.try_init().is_ok() {
         std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "panicked")));
     }
 }
 
-/// The logger that [`start`] installs, writing to `writer`.
-pub fn subscriber<W>(config: &LogConfig, writer: W) -> Box<dyn tracing::Subscriber + Send + Sync>
+/// Writes events to `writer`, as [`start`] does to standard error.
+fn log<W>(config: &LogConfig, writer: W) -> Box<dyn Layer<Registry> + Send + Sync>
 where
     W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
 {
     // PostgreSQL's notices tell at every start that the migrations' table exists. Who wants them can ask for them.
-    let directives = format!("sqlx::postgres::notice=warn,{}", config.directives);
-    let builder = tracing_subscriber::fmt()
-        .with_env_filter(EnvFilter::new(directives))
-        .with_ansi(io::stderr().is_terminal())
-        .with_writer(writer);
+    // What is there for traces alone says nothing new.
+    let directives = format!("sqlx::postgres::notice=warn,{}=off,{}", traces::TARGET, config.directives);
+    let filter = EnvFilter::new(directives);
+    let layer = fmt::layer().with_ansi(io::stderr().is_terminal()).with_writer(writer);
     match config.format {
-        LogFormat::Json => Box::new(builder.json().flatten_event(true).with_span_list(false).finish()),
-        LogFormat::Pretty => Box::new(builder.finish()),
+        LogFormat::Json => layer.json().flatten_event(true).with_span_list(false).with_filter(filter).boxed(),
+        LogFormat::Pretty => layer.with_filter(filter).boxed(),
     }
 }

@@ -1,0 +1,110 @@
+//! Traces reach a collector, and one that is away is nobody's problem.
+
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use axum::Router;
+use axum::body::Bytes;
+use axum::http::HeaderMap;
+use axum::routing::post;
+use keypost_shared::secret::{ApiKey, KeyKind};
+use rand_core::OsRng;
+use serde_json::json;
+use tokio::net::TcpListener;
+use tokio::time::Instant;
+
+use crate::support::{KvServer, Serving, TestDatabase, eventually, keypost};
+
+const TRACE_ID: [u8; 16] =
+    [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
+const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+
+/// What a collector was sent: the bodies (protobuf, whose texts and ids stand in them as they are) and the content types.
+#[derive(Clone, Default)]
+struct Collector(Arc<Mutex<Vec<(String, Bytes)>>>);
+
+impl Collector {
+    async fn start(&self) -> String {
+        let received = self.0.clone();
+        let receive = move |headers: HeaderMap, body: Bytes| async move {
+            let content_type = headers["content-type"].to_str().unwrap().to_owned();
+            received.lock().unwrap().push((content_type, body));
+        };
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}", listener.local_addr().unwrap());
+        tokio::spawn(async move {
+            axum::serve(listener, Router::new().route("/v1/traces", post(receive))).await.unwrap();
+        });
+        url
+    }
+
+    fn has(&self, bytes: &[u8]) -> bool {
+        let received = self.0.lock().unwrap();
+        received.iter().any(|(_, body)| body.windows(bytes.len()).any(|window| window == bytes))
+    }
+}
+
+async fn serve(database: &TestDatabase, kv: &KvServer, admin: &str, collector: &str) -> Serving {
+    let mut command = keypost(database, kv, &["serve"]);
+    command
+        .env("KEYPOST_LOG", "json,info")
+        .env("KEYPOST_ADMIN_API_KEY", admin)
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector);
+    Serving::start(command).await
+}
+
+async fn create_acme(serving: &Serving, admin: &str) {
+    let answer = reqwest::Client::new()
+        .post(serving.url("/api/internal/org"))
+        .header("x-api-key", admin)
+        .header("traceparent", TRACEPARENT)
+        .header("x-request-id", "the-request-id")
+        .json(&json!({"id": "acme-stores", "name": "Acme"}))
+        .send()
+        .await
+        .unwrap();
+    assert_eq!(answer.status(), 201);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_request_with_what_it_asked_the_database_is_in_the_callers_trace() {
+    let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
+    let admin = ApiKey::generate(KeyKind::Admin, &mut OsRng).expose().to_owned();
+    let collector = Collector::default();
+    let serving = serve(&database, &kv, &admin, &collector.start().await).await;
+    create_acme(&serving, &admin).await;
+    eventually("trust is published", async || !kv.keys().is_empty()).await;
+    let (log, _) = serving.stop().await;
+
+    assert!(collector.has(&TRACE_ID), "the caller's trace goes on");
+    for text in ["POST /api/internal/org", "the-request-id", "insert into organization", "KV put", "keypost"]
+    {
+        assert!(collector.has(text.as_bytes()), "{text}");
+    }
+    let received = collector.0.lock().unwrap().clone();
+    assert!(received.iter().all(|(content_type, _)| content_type == "application/x-protobuf"));
+    // Neither the key nor what was sent is in a trace, and the log has nothing of the traces.
+    assert!(!collector.has(admin.as_bytes()) && !collector.has(b"acme-stores"));
+    assert!(!log.contains("keypost_traces"), "{log}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_collector_that_is_away_or_never_answers_slows_nothing_and_delays_no_stop() {
+    let admin = ApiKey::generate(KeyKind::Admin, &mut OsRng).expose().to_owned();
+    // Takes connections and says nothing.
+    let silent = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let away = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+    for collector in [silent.local_addr().unwrap(), away] {
+        let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
+        let serving = serve(&database, &kv, &admin, &format!("http://{collector}")).await;
+        let started = Instant::now();
+        create_acme(&serving, &admin).await;
+        assert!(started.elapsed() < Duration::from_secs(2));
+        let (log, took) = serving.stop().await;
+        assert!(took < Duration::from_secs(10), "{took:?}");
+        assert!(
+            log.contains("the last traces could not be sent") || log.contains("cannot be reached"),
+            "{log}"
+        );
+    }
+}
