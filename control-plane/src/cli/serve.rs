@@ -23,7 +23,11 @@ use crate::service::{self, Context};
 use crate::{server, store, telemetry};
 
 /// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
-const LIMITS: ServerLimits = ServerLimits { head: Duration::from_secs(30), drain: Duration::from_secs(6) };
+const LIMITS: ServerLimits = ServerLimits {
+    head: Duration::from_secs(30),
+    send: Duration::from_secs(60),
+    drain: Duration::from_secs(6),
+};
 /// The time that a batch under way has after that. What does not end in time is written again by the next start.
 const PUBLISHER_STOP: Duration = Duration::from_secs(3);
 

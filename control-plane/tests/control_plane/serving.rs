@@ -74,7 +74,11 @@ async fn serve(app: &TestApp) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let limits = ServerLimits { head: Duration::from_secs(1), drain: Duration::from_secs(6) };
+    let limits = ServerLimits {
+        head: Duration::from_secs(1),
+        send: Duration::from_secs(1),
+        drain: Duration::from_secs(6),
+    };
     let task = tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), limits));
     Served { address, stop, task }
 }

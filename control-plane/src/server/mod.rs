@@ -3,6 +3,8 @@
 //! Written out rather than left to `axum::serve`, for the time limit on request heads: without it, whoever opens
 //! connections and sends nothing keeps them.
 
+mod impatient;
+
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -19,6 +21,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tower::ServiceExt;
 
+use self::impatient::Impatient;
 use crate::http::PeerAddress;
 
 /// How long to leave the listener alone when the process is out of file descriptors.
@@ -30,6 +33,8 @@ pub struct ServerLimits {
     /// For the head of a request to arrive, from the moment when the connection is ready for one: so it is also how long
     /// a connection may be idle.
     pub head: Duration,
+    /// For a peer to take some of what is being sent to it. Whoever asks and never reads would keep what its answer holds.
+    pub send: Duration,
     /// For requests under way to be answered when the server stops.
     pub drain: Duration,
 }
@@ -71,7 +76,10 @@ fn serve_connection(
         request.extensions_mut().insert(PeerAddress(peer.ip()));
         request
     });
-    let connection = builder.serve_connection(TokioIo::new(stream), TowerToHyperService::new(service));
+    let connection = builder.serve_connection(
+        TokioIo::new(Impatient::new(stream, limits.send)),
+        TowerToHyperService::new(service),
+    );
     let watched = connections.watch(connection);
     tokio::spawn(async move {
         if let Err(error) = watched.await {
