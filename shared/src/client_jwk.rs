@@ -4,6 +4,7 @@ use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
+use crate::certificate::asn1_write::{BIT_STRING, SEQUENCE, tlv, unsigned};
 use crate::certificate::{KeyKind, Problem, key_kind};
 
 /// A client's keys, as its document carries them: those that Keypost can verify with, and only what it needs of each.
@@ -97,7 +98,7 @@ impl PublicJwk {
                 Some(tlv(SEQUENCE, &[algorithm, point].concat()))
             }
             Self::RSA { n, e } => {
-                let key = tlv(SEQUENCE, &[integer(&decode(n)?), integer(&decode(e)?)].concat());
+                let key = tlv(SEQUENCE, &[unsigned(&decode(n)?), unsigned(&decode(e)?)].concat());
                 let algorithm = tlv(SEQUENCE, RSA_ENCRYPTION_AND_NULL);
                 let key = tlv(BIT_STRING, &[&[0], key.as_slice()].concat());
                 Some(tlv(SEQUENCE, &[algorithm, key].concat()))
@@ -111,9 +112,6 @@ impl PublicJwk {
     }
 }
 
-const SEQUENCE: u8 = 0x30;
-const BIT_STRING: u8 = 0x03;
-const INTEGER: u8 = 0x02;
 /// OBJECT IDENTIFIER 1.2.840.10045.2.1
 const EC_PUBLIC_KEY_OID: &[u8] = &[0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01];
 /// OBJECT IDENTIFIER 1.2.840.10045.3.1.7
@@ -126,34 +124,6 @@ const RSA_ENCRYPTION_AND_NULL: &[u8] =
 
 fn decode(text: &str) -> Option<Vec<u8>> {
     Base64UrlUnpadded::decode_vec(text).ok()
-}
-
-/// A number of octets, most significant first, as a DER INTEGER that is not negative.
-fn integer(number: &[u8]) -> Vec<u8> {
-    let zeros = number.iter().take_while(|octet| **octet == 0).count();
-    let digits = number.get(zeros..).unwrap_or_default();
-    let sign: &[u8] = if digits.first().is_none_or(|first| *first >= 0x80) { &[0] } else { &[] };
-    tlv(INTEGER, &[sign, digits].concat())
-}
-
-/// Tag, length, value (X.690 §8.1).
-fn tlv(tag: u8, content: &[u8]) -> Vec<u8> {
-    let length = content.len().to_be_bytes();
-    let zeros = length.iter().take_while(|octet| **octet == 0).count();
-    let length = length.get(zeros..).unwrap_or_default();
-    let mut out = Vec::with_capacity(content.len() + 10);
-    out.push(tag);
-    match length {
-        [] => out.push(0),
-        [short @ 0..=0x7f] => out.push(*short),
-        // Eight octets at most, so their number fits.
-        _ => {
-            out.push(0x80 | length.len() as u8);
-            out.extend_from_slice(length);
-        }
-    }
-    out.extend_from_slice(content);
-    out
 }
 
 #[cfg(test)]

@@ -149,6 +149,13 @@ uuid_id!(
     PoolId
 );
 
+impl ClientAppId {
+    /// `client`: the app of a device for which nobody has named another.
+    pub fn device_default() -> Self {
+        Self("client".to_owned())
+    }
+}
+
 impl Kid {
     /// The base64url text of a digest, which always has the right alphabet.
     pub(crate) fn from_digest(digest: &[u8; 32]) -> Self {

@@ -1,9 +1,10 @@
-//! The keys of the documents in KV (design §4). Every key that is written or read is one of these.
+//! The keys in KV (design §4). Every key that is written or read is one of these: a [`KvKey`] names a document of the
+//! control plane, an [`EdgeKey`] something that the edge wrote, which publishing leaves alone.
 
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{ClientId, IdError, PoolId};
+use crate::id::{ClientId, DeviceId, IdError, PoolId};
 
 /// The name of a document in KV.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -14,6 +15,8 @@ pub enum KvKey {
     Pool(PoolId),
     /// `v1/client/{pool}/{client_id}`: an OAuth client of a pool.
     Client(PoolId, ClientId),
+    /// `v1/device/{pool}/{device}`: a device of a pool that authenticates by certificate.
+    Device(PoolId, DeviceId),
 }
 
 /// A text that is no key of a Keypost document.
@@ -32,7 +35,7 @@ impl KvKey {
     pub fn pool(&self) -> Option<PoolId> {
         match self {
             KvKey::Trust => None,
-            KvKey::Pool(pool) | KvKey::Client(pool, _) => Some(*pool),
+            KvKey::Pool(pool) | KvKey::Client(pool, _) | KvKey::Device(pool, _) => Some(*pool),
         }
     }
 }
@@ -43,6 +46,7 @@ impl fmt::Display for KvKey {
             KvKey::Trust => f.write_str("v1/trust"),
             KvKey::Pool(pool) => write!(f, "v1/pool/{pool}"),
             KvKey::Client(pool, client) => write!(f, "v1/client/{pool}/{client}"),
+            KvKey::Device(pool, device) => write!(f, "v1/device/{pool}/{device}"),
         }
     }
 }
@@ -58,7 +62,46 @@ impl FromStr for KvKey {
             (Some("v1"), Some("client"), Some(pool), Some(client), None) => {
                 Ok(KvKey::Client(pool.parse()?, client.parse()?))
             }
+            (Some("v1"), Some("device"), Some(pool), Some(device), None) => {
+                Ok(KvKey::Device(pool.parse()?, device.parse()?))
+            }
             _ => Err(KvKeyError::UnknownFamily(text.to_owned())),
+        }
+    }
+}
+
+/// The name of something that the edge wrote, with an HMAC under the shared secret.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum EdgeKey {
+    /// `v1/edge/{pool}/report/{device}`: a device that the edge has provisioned or seen with its first certificate, until
+    /// the control plane has taken it up.
+    Report(PoolId, DeviceId),
+}
+
+impl EdgeKey {
+    /// What all of them begin with.
+    pub const PREFIX: &str = "v1/edge/";
+}
+
+impl fmt::Display for EdgeKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            EdgeKey::Report(pool, device) => write!(f, "{}{pool}/report/{device}", Self::PREFIX),
+        }
+    }
+}
+
+impl FromStr for EdgeKey {
+    type Err = KvKeyError;
+
+    fn from_str(text: &str) -> Result<Self, KvKeyError> {
+        let unknown = || KvKeyError::UnknownFamily(text.to_owned());
+        let mut parts = text.strip_prefix(Self::PREFIX).ok_or_else(unknown)?.split('/');
+        match (parts.next(), parts.next(), parts.next(), parts.next()) {
+            (Some(pool), Some("report"), Some(device), None) => {
+                Ok(EdgeKey::Report(pool.parse()?, device.parse()?))
+            }
+            _ => Err(unknown()),
         }
     }
 }
@@ -70,8 +113,17 @@ mod tests {
     #[test]
     fn every_key_is_read_back_as_itself() {
         let pool: PoolId = "6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse().unwrap();
-        for key in [KvKey::Trust, KvKey::Pool(pool), KvKey::Client(pool, "d1505d57-0".parse().unwrap())] {
+        let device: DeviceId = "pos:1.x_y".parse().unwrap();
+        let client = KvKey::Client(pool, "d1505d57-0".parse().unwrap());
+        for key in [KvKey::Trust, KvKey::Pool(pool), client, KvKey::Device(pool, device.clone())] {
             assert_eq!(key.to_string().parse(), Ok(key));
+        }
+        let report = EdgeKey::Report(pool, device);
+        assert_eq!(report.to_string(), format!("v1/edge/{pool}/report/pos:1.x_y"));
+        assert!(report.to_string().parse::<KvKey>().is_err(), "no document of the control plane");
+        assert_eq!(report.to_string().parse(), Ok(report));
+        for bad in ["v1/edge/", "v1/edge/x/report/y", "v1/trust", &format!("v1/edge/{pool}/report/a/b")] {
+            assert!(bad.parse::<EdgeKey>().is_err(), "{bad}");
         }
     }
 

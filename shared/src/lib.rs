@@ -9,6 +9,7 @@
 //! - [`publisher_key`]: when which publisher key signs
 //! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
 //! - [`certificate`]: certificate chains of devices, and the roots that they lead to
+//! - [`device_certificate`]: what a chain entitles its device to; [`edge_report`]: how the control plane hears of it
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
@@ -16,8 +17,10 @@ pub mod access_token;
 pub mod certificate;
 pub mod client_jwk;
 pub mod crypto;
+pub mod device_certificate;
 pub mod document;
 pub mod edge;
+pub mod edge_report;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod id;

@@ -46,6 +46,11 @@ impl Scopes {
         Ok(Self(scopes))
     }
 
+    /// `device` alone: what a device's app has for which nobody has named others.
+    pub fn device_default() -> Self {
+        Self(vec!["device".to_owned()])
+    }
+
     /// Whether `scope` is among them.
     pub fn contains(&self, scope: &str) -> bool {
         self.0.iter().any(|own| own == scope)

@@ -149,6 +149,7 @@ async fn read(connection: &mut PgConnection, leased: &[Leased]) -> Result<Rows, 
             KvKey::Trust => wants_trust = true,
             KvKey::Pool(pool) => pools.push(*pool),
             KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
+            KvKey::Device(..) => {}
         }
     }
     let mut tx = connection.begin().await?;
@@ -198,6 +199,7 @@ fn render_all(
                 let rows = rows.clients.remove(&(*pool, client.clone()));
                 rows.map(|rows| render::client(&leased, rows, keys, now))
             }
+            (KvKey::Device(..), Some(_)) => None,
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;

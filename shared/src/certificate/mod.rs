@@ -31,13 +31,15 @@
 //! that has one; anyExtendedKeyUsage will do for a CA, not for a device.
 
 mod asn1;
+pub(crate) mod asn1_write;
 mod extension;
+mod fingerprint;
 mod general_name;
 #[cfg(feature = "host")]
 pub mod host;
 mod name;
 mod name_constraint;
-mod oid;
+pub(crate) mod oid;
 mod parsed;
 mod path;
 mod policy;
@@ -47,23 +49,25 @@ pub mod root_upload;
 mod signature;
 mod subject;
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;
 mod text;
 mod time;
 mod trust_anchor;
+mod twin;
 mod validate;
 mod x5c;
 
+pub use fingerprint::{Fingerprint, FingerprintError};
 pub use general_name::{GeneralName, NameForm};
 pub use name::Name;
-pub use parsed::{Certificate, Fingerprint, SerialNumber};
+pub use parsed::{Certificate, SerialNumber};
 pub use public_key::{Curve, KeyKind, key_kind};
 pub use refusal::{Place, Problem, Refusal};
 pub use signature::{Hash, SignatureAlgorithm, SignatureCheck, VerifySignature, ecdsa_from_der};
 pub use subject::{Subject, SubjectError};
 pub use trust_anchor::TrustAnchor;
 pub use validate::{Decision, Step, ValidChain, validate};
-pub use x5c::decode_x5c;
+pub use x5c::{CertificateDer, decode_x5c};
 
 use crate::time::UnixTime;
 

@@ -2,14 +2,13 @@
 
 use std::fmt;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
 use der::{Tag, TagNumber};
-use sha2::{Digest, Sha256};
 
 use super::asn1::{Element, Fields, Malformed, constructed, integer, octets, primitive, small};
 use super::extension::Extensions;
+use super::fingerprint::Fingerprint;
 use super::name::Name;
-use super::public_key::PublicKey;
+use super::public_key::{KeyKind, PublicKey};
 use super::refusal::Problem;
 use super::signature::CertificateSignature;
 use super::time;
@@ -126,6 +125,11 @@ impl<'a> Certificate<'a> {
         self.key.der
     }
 
+    /// What kind of key that is, where it is one that is accepted.
+    pub fn key_kind(&self) -> Result<KeyKind, Problem> {
+        self.key.accepted()
+    }
+
     /// Whether its key may sign anything but certificates: keyUsage is absent or includes digitalSignature
     /// (§4.2.1.3). The path rules do not ask; who lets a device sign an assertion should.
     pub fn may_sign(&self) -> bool {
@@ -208,38 +212,6 @@ impl fmt::Display for SerialNumber<'_> {
 }
 
 impl fmt::Debug for SerialNumber<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, f)
-    }
-}
-
-/// A SHA-256. It prints as lower-case hexadecimal.
-#[derive(Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Fingerprint([u8; 32]);
-
-impl Fingerprint {
-    pub(crate) fn of(bytes: &[u8]) -> Self {
-        Self(Sha256::digest(bytes).into())
-    }
-
-    /// The hash.
-    pub fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
-    }
-
-    /// As JOSE writes it (RFC 7515 §4.1.8).
-    pub fn to_base64url(&self) -> String {
-        Base64UrlUnpadded::encode_string(&self.0)
-    }
-}
-
-impl fmt::Display for Fingerprint {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.iter().try_for_each(|octet| write!(f, "{octet:02x}"))
-    }
-}
-
-impl fmt::Debug for Fingerprint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         fmt::Display::fmt(self, f)
     }

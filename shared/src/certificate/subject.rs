@@ -1,6 +1,8 @@
 //! What Keypost reads from a device's subject: O, OU and CN, as they stand (design §8). The device id comes from them,
 //! so whatever could be read in two ways is refused.
 
+use std::borrow::Cow;
+
 use der::oid::ObjectIdentifier;
 
 use super::name::Name;
@@ -16,6 +18,16 @@ pub struct Subject {
     pub organizational_units: Vec<String>,
     /// CN, from which the device id is made.
     pub common_name: Option<String>,
+    /// C, country.
+    pub countries: Vec<String>,
+    /// ST, state or province.
+    pub states: Vec<String>,
+    /// L, locality.
+    pub localities: Vec<String>,
+    /// serialNumber: the device's, not the certificate's.
+    pub serial_numbers: Vec<String>,
+    /// UID, user id.
+    pub user_ids: Vec<String>,
 }
 
 /// Why a subject does not name one device.
@@ -46,6 +58,11 @@ impl Subject {
             organization: at_most_one(values(name, &oid::ORGANIZATION, "O")?, "O")?,
             organizational_units: values(name, &oid::ORGANIZATIONAL_UNIT, "OU")?,
             common_name: at_most_one(values(name, &oid::COMMON_NAME, "CN")?, "CN")?,
+            countries: printable_values(name, &oid::COUNTRY),
+            states: printable_values(name, &oid::STATE),
+            localities: printable_values(name, &oid::LOCALITY),
+            serial_numbers: printable_values(name, &oid::SERIAL_NUMBER),
+            user_ids: printable_values(name, &oid::USER_ID),
         })
     }
 }
@@ -61,6 +78,15 @@ fn values(
             Some(text) if is_printable(&text) => Ok(text.into_owned()),
             _ => Err(SubjectError::NotPrintable(short)),
         })
+        .collect()
+}
+
+/// Nothing but a policy looks at these: what cannot be seen is as if it were not there.
+fn printable_values(name: &Name<'_>, kind: &ObjectIdentifier) -> Vec<String> {
+    let own = name.attributes().filter(|attribute| Oid::is(&attribute.kind, kind));
+    own.filter_map(|attribute| attribute.text())
+        .filter(|text| is_printable(text))
+        .map(Cow::into_owned)
         .collect()
 }
 

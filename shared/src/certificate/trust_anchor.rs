@@ -2,8 +2,9 @@
 //! its path length and name constraints hold, and it must be a CA's.
 
 use super::MAX_CERTIFICATE_LENGTH;
+use super::fingerprint::Fingerprint;
 use super::name::CanonicalName;
-use super::parsed::{Certificate, Fingerprint};
+use super::parsed::Certificate;
 use super::refusal::Problem;
 
 /// A root, read once and kept.
@@ -45,6 +46,11 @@ impl TrustAnchor {
 
     pub(crate) fn has_name(&self, name: &CanonicalName) -> bool {
         self.subject == *name
+    }
+
+    /// Whether it is the same CA by another certificate: the same name and the same key.
+    pub(crate) fn has_same_key(&self, other: &TrustAnchor) -> bool {
+        self.subject == other.subject && self.public_key == other.public_key
     }
 
     pub(crate) fn has_key_of(&self, certificate: &Certificate<'_>) -> bool {

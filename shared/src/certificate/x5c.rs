@@ -3,6 +3,8 @@
 
 use base64ct::{Base64, Encoding};
 
+use serde::{Deserialize, Serialize};
+
 use super::refusal::{Place, Problem, Refusal};
 use super::{MAX_CERTIFICATE_LENGTH, MAX_CHAIN_LENGTH, Rules};
 
@@ -41,4 +43,50 @@ pub(crate) fn check_sizes(sizes: impl ExactSizeIterator<Item = usize>, rules: &R
         return Err(Place::Chain.refuses(Problem::TooLarge { bytes: total, most: MAX_CHAIN_LENGTH }));
     }
     Ok(())
+}
+
+/// The DER of a certificate. As text it is standard Base64, as in `x5c`.
+#[derive(Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct CertificateDer(Vec<u8>);
+
+impl CertificateDer {
+    /// Takes the bytes as they are.
+    pub fn new(der: Vec<u8>) -> Self {
+        Self(der)
+    }
+
+    /// The bytes.
+    pub fn as_bytes(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl AsRef<[u8]> for CertificateDer {
+    fn as_ref(&self) -> &[u8] {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for CertificateDer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "CertificateDer({} bytes)", self.0.len())
+    }
+}
+
+impl TryFrom<String> for CertificateDer {
+    type Error = &'static str;
+
+    fn try_from(text: String) -> Result<Self, Self::Error> {
+        if text.len() / 4 * 3 > MAX_CERTIFICATE_LENGTH {
+            return Err("a certificate is not that long");
+        }
+        Base64::decode_vec(&text).map(Self).map_err(|_| "a certificate is standard Base64")
+    }
+}
+
+impl From<CertificateDer> for String {
+    fn from(certificate: CertificateDer) -> String {
+        Base64::encode_string(&certificate.0)
+    }
 }

@@ -4,6 +4,7 @@
 //! document belongs to, so that a document moved to another key does not count there.
 
 mod client;
+mod device;
 mod pool;
 mod trust;
 
@@ -15,6 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest, Sha256};
 
 pub use client::{ClientDocument, ClientStatus, ClientSubject, DeviceClaims, StoredSecret};
+pub use device::DeviceDocument;
 pub use pool::{ClaimsProfile, MAX_TOKEN_TTL, PoolDocument, PoolKind, SealedSigningKey};
 pub use trust::TrustDocument;
 

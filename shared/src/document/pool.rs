@@ -1,6 +1,7 @@
 use serde::{Deserialize, Serialize};
 
 use super::Document;
+use crate::device_certificate::{DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy};
 use crate::id::Kid;
 use crate::jwk::{JwkSet, SigningAlg};
 
@@ -29,6 +30,21 @@ pub struct PoolDocument {
     /// The origins that browsers may POST from (CORS).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cors_origins: Vec<String>,
+    /// The roots that devices' certificates lead to.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub trust_anchors: Vec<PoolTrustAnchor>,
+    /// The certificates that must not be in any chain.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub denied_certificates: Vec<DeniedCertificate>,
+    /// What certificates may do. By default, those of registered devices may authenticate them.
+    #[serde(default)]
+    pub provisioning: ProvisioningPolicy,
+    /// What a new device has from its environment.
+    #[serde(default)]
+    pub device_defaults: DeviceDefaults,
+    /// Whether a token got by certificate says so: `cnf` with `x5t#S256` (RFC 8705 §3.1).
+    #[serde(default)]
+    pub bind_to_certificate: bool,
 }
 
 /// The longest that a token may live, in seconds. A pool document that says more does not count: a stolen publisher key

@@ -133,3 +133,27 @@ fn a_sealed_key_opens_as_itself_and_only_with_its_sealing_key_and_header() {
     let jwe = SplitJwe::parse(&swapped).unwrap();
     assert_eq!(block_on(HostCrypto.open_signing_key(&right, &jwe)).err(), Some(CryptoError::DoesNotOpen));
 }
+
+#[test]
+fn a_pool_document_from_before_certificates_takes_those_of_registered_devices_and_has_no_root() {
+    let json = r#"{"kind":"device","issuer":"https://edge.example/x","token_ttl":60,"longest_token_ttl":60,
+        "claims_profile":"device","jwks":{"keys":[]}}"#;
+    let pool: PoolDocument = serde_json::from_str(json).unwrap();
+    assert_eq!(pool.provisioning.mode, crate::device_certificate::ProvisioningMode::Registered);
+    assert!(
+        pool.trust_anchors.is_empty() && pool.denied_certificates.is_empty() && !pool.bind_to_certificate
+    );
+}
+
+#[test]
+fn a_device_document_is_read_back() {
+    let root = crate::certificate::Fingerprint::of(b"root");
+    let json = format!(
+        r#"{{"status":"enabled","clients":["a","b"],"pins":{{"organization":"05243","common_name":"pos-1","roots":["{root}"]}}}}"#
+    );
+    let device: DeviceDocument = serde_json::from_str(&json).unwrap();
+    assert_eq!(serde_json::to_string(&device).unwrap(), json);
+    let at = KvKey::Device(PoolId(uuid::Uuid::from_u128(1)), "pos-1".parse().unwrap());
+    let text = key(9).sign_document(&at, Stamp { next_update: None, ..stamp() }, &device).unwrap();
+    assert_eq!(verify::<DeviceDocument>(&text, &key(9), &at).unwrap().document, device);
+}

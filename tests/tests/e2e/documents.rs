@@ -102,6 +102,11 @@ async fn a_document_signed_by_another_key_does_not_count() {
         jwks: JwkSet { keys: vec![keypost_shared::jwk::Jwk::es256(forger.public().clone())] },
         signing_key: None,
         cors_origins: vec![],
+        trust_anchors: vec![],
+        denied_certificates: vec![],
+        provisioning: Default::default(),
+        device_defaults: Default::default(),
+        bind_to_certificate: false,
     };
     let stamp = Stamp { version: u64::MAX / 2, iat: now, next_update: Some(now + 3600) };
     stack.kv().put(&pool_key(&fleet), &forger.sign_document(&key, stamp, &document).unwrap()).await;

@@ -1,6 +1,6 @@
 //! Chains made here, chains that openssl made, and the vectors of two public suites.
 
-mod builder;
+pub(crate) mod builder;
 mod chain;
 mod extensions;
 mod hostile;

@@ -216,6 +216,11 @@ impl World {
                 jwe: self.signing.seal(&sealing_key, self.pool).unwrap(),
             }),
             cors_origins: vec![],
+            trust_anchors: vec![],
+            denied_certificates: vec![],
+            provisioning: Default::default(),
+            device_defaults: Default::default(),
+            bind_to_certificate: false,
         }
     }
 

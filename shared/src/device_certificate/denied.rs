@@ -1,0 +1,258 @@
+//! Certificates that a pool's owner has denied. Every certificate of a chain is asked, the root's included: to deny a CA
+//! is to deny whatever it has issued.
+
+use std::fmt;
+use std::str::FromStr;
+
+use serde::{Deserialize, Serialize};
+
+use crate::certificate::{Certificate, Fingerprint, ValidChain};
+
+/// A certificate that must not be in any chain.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum DeniedCertificate {
+    /// By SHA-256: of the TBSCertificate, which is the better one, or of the whole certificate, which is what openssl
+    /// shows. An ECDSA signature can be written in two ways without the issuer's help, so that the whole has two
+    /// fingerprints: either one is enough here.
+    Fingerprint(Fingerprint),
+    /// By issuer and serial number (RFC 5280 §4.1.2.2).
+    IssuerAndSerial {
+        /// Who issued it.
+        issuer: IssuerName,
+        /// Its number there.
+        serial: HexSerial,
+    },
+}
+
+impl DeniedCertificate {
+    /// Whether `certificate`, which `issuer` signed, is this one. A root is its own issuer.
+    fn is(&self, certificate: &Certificate<'_>, issuer: &Certificate<'_>) -> bool {
+        match self {
+            Self::Fingerprint(denied) => {
+                *denied == certificate.tbs_fingerprint()
+                    || *denied == certificate.thumbprint()
+                    || certificate.twin_thumbprint(issuer).is_some_and(|twin| *denied == twin)
+            }
+            Self::IssuerAndSerial { issuer, serial } => {
+                *serial == HexSerial::of(certificate) && *issuer == IssuerName::of(certificate)
+            }
+        }
+    }
+}
+
+/// The first certificate of the chain that is denied: its position, the device's being 0 and the root's the last.
+pub(super) fn first_denied(chain: &ValidChain<'_>, denied: &[DeniedCertificate]) -> Option<usize> {
+    if denied.is_empty() {
+        return None;
+    }
+    let issuers = chain.certificates().skip(1).chain([chain.anchor()]);
+    chain
+        .certificates()
+        .zip(issuers)
+        .position(|(certificate, issuer)| denied.iter().any(|denied| denied.is(certificate, issuer)))
+}
+
+/// A serial number in hexadecimal: lower case, no colons, no leading zeros.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct HexSerial(String);
+
+/// A text that is no serial number.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a serial number of at most 20 octets in hexadecimal")]
+pub struct HexSerialError;
+
+impl HexSerial {
+    fn of(certificate: &Certificate<'_>) -> Self {
+        Self(without_zeros(&certificate.serial().to_string()).to_owned())
+    }
+}
+
+fn without_zeros(digits: &str) -> &str {
+    match digits.trim_start_matches('0') {
+        "" => "0",
+        digits => digits,
+    }
+}
+
+impl FromStr for HexSerial {
+    type Err = HexSerialError;
+
+    /// Reads what openssl and browsers show: `0A:3F`, `0x0a3f`, `0A3F`.
+    fn from_str(text: &str) -> Result<Self, HexSerialError> {
+        let text = text.trim();
+        let text = text.strip_prefix("0x").or_else(|| text.strip_prefix("0X")).unwrap_or(text);
+        if text.len() > 128 {
+            return Err(HexSerialError);
+        }
+        let digits: String =
+            text.chars().filter(|char| *char != ':').map(|char| char.to_ascii_lowercase()).collect();
+        let shorter = without_zeros(&digits);
+        let good = !digits.is_empty()
+            && digits.bytes().all(|digit| digit.is_ascii_hexdigit())
+            && shorter.len() <= 40;
+        if good { Ok(Self(shorter.to_owned())) } else { Err(HexSerialError) }
+    }
+}
+
+impl TryFrom<String> for HexSerial {
+    type Error = HexSerialError;
+
+    fn try_from(text: String) -> Result<Self, HexSerialError> {
+        text.parse()
+    }
+}
+
+impl From<HexSerial> for String {
+    fn from(serial: HexSerial) -> String {
+        serial.0
+    }
+}
+
+impl fmt::Display for HexSerial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.0)
+    }
+}
+
+/// An issuer's name as text. Case and white space do not count (RFC 5280 §7.1), nor from which end it is written.
+#[derive(Clone, Debug, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
+pub struct IssuerName {
+    text: String,
+    /// Each part as it is compared: `cn=name`.
+    parts: Vec<String>,
+}
+
+/// A text that is no name of an issuer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be a distinguished name, such as CN=Issuing CA,O=Retail Corp,C=US, of at most 2048 characters")]
+pub struct IssuerNameError;
+
+impl IssuerName {
+    fn of(certificate: &Certificate<'_>) -> Self {
+        let text = certificate.issuer().to_string();
+        let parts = split(&text, ',').unwrap_or_default();
+        Self { text, parts }
+    }
+}
+
+impl PartialEq for IssuerName {
+    fn eq(&self, other: &Self) -> bool {
+        self.parts == other.parts || self.parts.iter().rev().eq(&other.parts)
+    }
+}
+
+impl Eq for IssuerName {}
+
+impl FromStr for IssuerName {
+    type Err = IssuerNameError;
+
+    /// Reads RFC 4514 (`CN=x,O=y`) and the two forms of openssl (`O = y, CN = x` and `/O=y/CN=x`).
+    fn from_str(text: &str) -> Result<Self, IssuerNameError> {
+        let text = text.trim();
+        if text.chars().count() > 2048 || text.chars().any(char::is_control) {
+            return Err(IssuerNameError);
+        }
+        let parts = match text.strip_prefix('/') {
+            Some(rest) => split(rest, '/'),
+            None => split(text, ','),
+        };
+        Ok(Self { text: text.to_owned(), parts: parts.ok_or(IssuerNameError)? })
+    }
+}
+
+/// The parts of a name in their normal form. A backslash keeps the character behind it from parting them.
+fn split(text: &str, separator: char) -> Option<Vec<String>> {
+    let mut parts = vec![String::new()];
+    let mut chars = text.chars();
+    while let Some(char) = chars.next() {
+        if char == separator {
+            parts.push(String::new());
+            continue;
+        }
+        let part = parts.last_mut()?;
+        part.push(char);
+        if char == '\\' {
+            part.extend(chars.next());
+        }
+    }
+    parts.iter().map(|part| normal(part)).collect()
+}
+
+fn normal(part: &str) -> Option<String> {
+    let (kind, value) = part.split_once('=')?;
+    let kind = kind.trim().to_ascii_lowercase();
+    let value = value.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    (!kind.is_empty()).then(|| format!("{kind}={value}"))
+}
+
+impl TryFrom<String> for IssuerName {
+    type Error = IssuerNameError;
+
+    fn try_from(text: String) -> Result<Self, IssuerNameError> {
+        text.parse()
+    }
+}
+
+impl From<IssuerName> for String {
+    fn from(name: IssuerName) -> String {
+        name.text
+    }
+}
+
+impl fmt::Display for IssuerName {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_serial_number_is_read_as_tools_show_it() {
+        let serial: HexSerial = "0a3f".parse().unwrap();
+        for same in ["0A3F", "A3f", "0x0A3F", "00:0a:3F", " a3f "] {
+            assert_eq!(same.parse(), Ok(serial.clone()), "{same}");
+        }
+        assert_eq!("00".parse::<HexSerial>().unwrap().to_string(), "0");
+        for bad in ["", ":", "xyz", "-1", &"1".repeat(41), &":".repeat(200)] {
+            assert!(bad.parse::<HexSerial>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn an_issuer_is_read_as_tools_show_it() {
+        let name: IssuerName = "CN=Issuing CA,O=Retail\\, Corp,C=US".parse().unwrap();
+        for same in [
+            "cn=issuing ca, o=RETAIL\\, corp, c=us",
+            "C = US, O = Retail\\, Corp, CN = Issuing  CA",
+            "CN=Issuing CA,O=Retail\\, Corp,C=US ",
+        ] {
+            assert_eq!(same.parse::<IssuerName>().unwrap(), name, "{same}");
+        }
+        let plain: IssuerName = "CN=x,O=y".parse().unwrap();
+        assert_eq!("/O=y/CN=x".parse::<IssuerName>().unwrap(), plain);
+        for other in ["CN=x", "CN=x,O=y,C=US", "CN=y,O=x", "OU=x,O=y"] {
+            assert_ne!(other.parse::<IssuerName>().unwrap(), plain, "{other}");
+        }
+        for bad in ["", "x", "CN=a,,O=b", "CN=a\nb", "=a", &format!("CN={}", "a".repeat(2048))] {
+            assert!(bad.parse::<IssuerName>().is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_denial_survives_its_text() {
+        let issuer = DeniedCertificate::IssuerAndSerial {
+            issuer: "CN=x".parse().unwrap(),
+            serial: "0A".parse().unwrap(),
+        };
+        for denied in [DeniedCertificate::Fingerprint(Fingerprint::of(b"x")), issuer] {
+            let text = serde_json::to_string(&denied).unwrap();
+            assert_eq!(serde_json::from_str::<DeniedCertificate>(&text).unwrap(), denied, "{text}");
+        }
+    }
+}
