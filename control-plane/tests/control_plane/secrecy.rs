@@ -1,104 +1,155 @@
 //! No secret is ever logged or printed.
 
-use std::time::Duration;
-
+use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost_shared::secret::{ApiKey, KeyKind, SecretHash};
 use rand_core::OsRng;
 use reqwest::{Client, Method};
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
-use tokio::process::Command;
-use tokio::time::timeout;
 
-use crate::support::{Fault, KvServer, TestApp, TestDatabase, command_secrets, keypost, secret};
+use crate::support::{
+    Fault, KvServer, Serving, Stopped, TestApp, TestDatabase, command_secrets, keypost, secret,
+};
+
+/// What must not be in a log, and what it is.
+type Secret = (&'static str, String);
+
+/// The first line of the log that contains a secret: as it is, or as its bytes are printed in hex or as a list.
+fn leak<'a>(log: &'a str, secrets: &'a [Secret]) -> Option<(&'static str, &'a str)> {
+    secrets.iter().find_map(|(what, secret)| {
+        assert!(secret.len() >= 6, "{what} is too short to be looked for");
+        let decoded = Base64UrlUnpadded::decode_vec(secret).ok().filter(|bytes| bytes.len() >= 16);
+        let mut spellings = vec![secret.clone()];
+        for bytes in [Some(secret.as_bytes().to_vec()), decoded].into_iter().flatten() {
+            spellings.push(bytes.iter().map(|byte| format!("{byte:02x}")).collect());
+            spellings.push(format!("{bytes:?}"));
+        }
+        let line =
+            log.lines().find(|line| spellings.iter().any(|spelling| line.contains(spelling.as_str())))?;
+        Some((*what, line))
+    })
+}
+
+#[test]
+fn the_search_finds_a_secret_however_it_is_spelt() {
+    let secret = secret(0xa5);
+    let secrets = [("a secret", secret.clone())];
+    let bytes = [0xa5_u8; 32];
+    for spelling in [secret, "a5".repeat(32), format!("{bytes:?}")] {
+        let log = format!("{{\"message\":\"hello\"}}\n{{\"message\":\"it is {spelling}!\"}}\n");
+        assert!(leak(&log, &secrets).is_some(), "{log}");
+    }
+    assert!(leak("{\"message\":\"nothing here\"}", &secrets).is_none());
+}
+
+/// Asks a control plane for things, as an administrator and as a device.
+struct Caller<'a> {
+    serving: &'a Serving,
+    http: Client,
+    admin: String,
+}
+
+impl Caller<'_> {
+    async fn call(&self, method: Method, path: &str, body: Option<String>) -> Value {
+        let request = self.http.request(method, self.serving.url(path)).header("x-api-key", &self.admin);
+        let request = request.header("x-request-id", CANARY);
+        let request = match body {
+            Some(body) => request.header("content-type", "application/json").body(body),
+            None => request,
+        };
+        let text = request.send().await.unwrap().text().await.unwrap();
+        serde_json::from_str(&text).unwrap_or(Value::Null)
+    }
+
+    async fn post(&self, path: &str, body: Value) -> Value {
+        self.call(Method::POST, path, Some(body.to_string())).await
+    }
+}
+
+/// A text that is logged, so that the search can be seen to find what is there.
+const CANARY: &str = "canary-kp_admin_0123456789abcdef";
+
+/// Everything that handles a secret, done well and badly. Answers with the secrets.
+async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let mut secrets: Vec<Secret> = Vec::new();
+    let env = "/api/internal/org/acme/env";
+    caller.post("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
+    caller.post(env, json!({"id": "prod", "name": "Production"})).await;
+    caller.post(&format!("{env}/prod/device"), json!({"id": "pos-1", "name": "Till"})).await;
+    let app = format!("{env}/prod/device/pos-1/app");
+    caller.post(&app, json!({"clientAppId": "client", "scopes": ["device"]})).await;
+
+    let otp = async || text(&caller.post(&format!("{app}/client/otp"), json!({})).await["otp"]);
+    let used = otp().await;
+    kv.fail_next([Fault::Status(401), Fault::Status(500), Fault::Rubbish]);
+    let activated = caller.post("/api/otp/activate", json!({"otp": used, "deviceId": "pos-1"})).await;
+    let client_secret = text(&activated["clientSecret"]);
+    let hash = String::from(SecretHash::of(client_secret.as_bytes()));
+    let unused = otp().await;
+    caller.post("/api/otp/activate", json!({"otp": unused, "deviceId": "pos-2"})).await;
+    for body in [format!("{{\"otp\": \"{unused}\""), format!("\"{unused}\""), format!("{{\"{unused}\": 1}}")]
+    {
+        assert_eq!(caller.call(Method::POST, "/api/otp/activate", Some(body)).await["status"], 400);
+    }
+    let admin = &caller.admin;
+    caller.call(Method::GET, &format!("/api/internal/org/{admin}?key={admin}"), None).await;
+    caller.call(Method::GET, &format!("/{admin}"), None).await;
+    secrets.extend([
+        ("a used one-time password", used),
+        ("an unused one-time password", unused),
+        ("a client secret", client_secret),
+        ("the hash of a client secret", hash),
+    ]);
+    secrets
+}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_log_at_its_most_talkative_contains_no_secret() {
-    let database = TestDatabase::create().await;
-    let kv = KvServer::start().await;
+    let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
     let admin = ApiKey::generate(KeyKind::Admin, &mut OsRng).expose().to_owned();
-    let mut child = keypost(&database, &kv, &["serve"])
+    let mut command = keypost(&database, &kv, &["serve"]);
+    command
         .env("KEYPOST_LOG", "json,trace")
         .env("KEYPOST_ADMIN_API_KEY", &admin)
         .env("KEYPOST_KV_API_TOKEN", "kv-api-token")
-        .spawn()
-        .unwrap();
-    let mut lines = BufReader::new(child.stderr.take().unwrap()).lines();
-    let mut log = String::new();
-    let address = loop {
-        let line = timeout(Duration::from_secs(20), lines.next_line()).await.unwrap().unwrap().unwrap();
-        log.push_str(&line);
-        log.push('\n');
-        let event: Value = serde_json::from_str(&line).expect("every line is JSON");
-        if event["message"] == "listening" {
-            break event["address"].as_str().unwrap().to_owned();
-        }
-    };
-    let rest = tokio::spawn(async move {
-        let mut rest = String::new();
-        lines.into_inner().read_to_string(&mut rest).await.unwrap();
-        rest
-    });
-
-    let http = Client::new();
-    let call = async |method: Method, path: &str, body: Option<&str>| {
-        let request = http.request(method, format!("http://{address}{path}")).header("x-api-key", &admin);
-        let request = match body {
-            Some(body) => request.header("content-type", "application/json").body(body.to_owned()),
-            None => request,
-        };
-        let answer = request.send().await.unwrap().text().await.unwrap();
-        serde_json::from_str::<Value>(&answer).unwrap()
-    };
-    let post = async |path: &str, body: Value| call(Method::POST, path, Some(&body.to_string())).await;
-    let env = "/api/internal/org/acme/env";
-    post("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
-    post(env, json!({"id": "prod", "name": "Production"})).await;
-    post(&format!("{env}/prod/device"), json!({"id": "pos-1", "name": "Till"})).await;
-    let app = format!("{env}/prod/device/pos-1/app");
-    post(&app, json!({"clientAppId": "client", "scopes": ["device"]})).await;
-    let otp =
-        async || post(&format!("{app}/client/otp"), json!({})).await["otp"].as_str().unwrap().to_owned();
-    let used = otp().await;
-    kv.fail_next([Fault::Status(401), Fault::Status(500), Fault::Rubbish]);
-    let activated = post("/api/otp/activate", json!({"otp": used, "deviceId": "pos-1"})).await;
-    let client_secret = activated["clientSecret"].as_str().unwrap().to_owned();
-    let unused = otp().await;
-    post("/api/otp/activate", json!({"otp": unused, "deviceId": "pos-2"})).await;
-    for body in [format!("{{\"otp\": \"{unused}\""), format!("\"{unused}\""), format!("{{\"{unused}\": 1}}")]
-    {
-        assert_eq!(call(Method::POST, "/api/otp/activate", Some(&body)).await["status"], 400);
-    }
-    call(Method::GET, &format!("/api/internal/org/{admin}?key={admin}"), None).await;
-    call(Method::GET, &format!("/{admin}"), None).await;
-
-    let pid = child.id().unwrap().to_string();
-    assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-    timeout(Duration::from_secs(15), child.wait()).await.unwrap().unwrap();
-    log.push_str(&rest.await.unwrap());
+        // A collector that is away: what is to be sent to it must not be told in its stead.
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer collector-token");
+    let serving = Serving::start(command).await;
+    let caller = Caller { serving: &serving, http: Client::new(), admin: admin.clone() };
+    let mut secrets = use_secrets(&caller, &kv).await;
+    let Stopped { log, .. } = serving.stop().await;
 
     assert!(log.contains("\"request_id\":") && log.contains("a device has been activated"));
     assert!(log.contains("\"level\":\"TRACE\"") && log.contains("publishing failed"));
+    assert!(log.contains("the collector of traces cannot be reached"));
     let [master_key, sealing_key, shared_secret] = command_secrets();
     let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
-    let hash = String::from(SecretHash::of(client_secret.as_bytes()));
-    for (what, text) in [
-        ("an admin key", admin.as_str()),
-        ("a used one-time password", &used),
-        ("an unused one-time password", &unused),
-        ("a client secret", &client_secret),
-        ("the hash of a client secret", &hash),
-        ("the KV token", "kv-api-token"),
-        ("the master key", &master_key),
-        ("the sealing key", &sealing_key),
-        ("the shared secret", &shared_secret),
-        ("the database's password", password(&url)),
-    ] {
-        let line = log.lines().find(|line| line.contains(text));
-        assert!(line.is_none(), "{what} stands in the log: {}", line.unwrap_or_default());
+    secrets.extend([
+        ("an admin key", admin),
+        ("the KV token", "kv-api-token".to_owned()),
+        ("the collector's token", "collector-token".to_owned()),
+        ("the master key", master_key),
+        ("the sealing key", sealing_key),
+        ("the shared secret", shared_secret),
+        ("the database's password", password(&url).to_owned()),
+    ]);
+    assert!(leak(&log, &[("the canary", CANARY.to_owned())]).is_some(), "the search works");
+    if let Some((what, line)) = leak(&log, &secrets) {
+        panic!("{what} stands in the log: {line}");
     }
     // Private keys in KV are sealed, but their texts have no place in a log either.
     assert!(!log.contains("\"jwe\""));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_first_key_is_shown_and_not_logged() {
+    let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
+    let mut command = keypost(&database, &kv, &["serve"]);
+    command.env("KEYPOST_LOG", "json,trace");
+    let Stopped { log, shown, .. } = Serving::start(command).await.stop().await;
+    let key = shown.split_whitespace().find(|word| word.starts_with("kp_admin_")).expect("it is shown");
+    assert!(leak(&log, &[("the first key", key.to_owned())]).is_none());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -13,7 +13,7 @@ use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::support::{KvServer, Serving, TestDatabase, eventually, keypost};
+use crate::support::{KvServer, Serving, Stopped, TestDatabase, eventually, keypost};
 
 const TRACE_ID: [u8; 16] =
     [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
@@ -74,7 +74,7 @@ async fn a_request_with_what_it_asked_the_database_is_in_the_callers_trace() {
     let serving = serve(&database, &kv, &admin, &collector.start().await).await;
     create_acme(&serving, &admin).await;
     eventually("trust is published", async || !kv.keys().is_empty()).await;
-    let (log, _) = serving.stop().await;
+    let Stopped { log, .. } = serving.stop().await;
 
     assert!(collector.has(&TRACE_ID), "the caller's trace goes on");
     for text in ["POST /api/internal/org", "the-request-id", "insert into organization", "KV put", "keypost"]
@@ -100,7 +100,7 @@ async fn a_collector_that_is_away_or_never_answers_slows_nothing_and_delays_no_s
         let started = Instant::now();
         create_acme(&serving, &admin).await;
         assert!(started.elapsed() < Duration::from_secs(2));
-        let (log, took) = serving.stop().await;
+        let Stopped { log, took, .. } = serving.stop().await;
         assert!(took < Duration::from_secs(10), "{took:?}");
         assert!(
             log.contains("the last traces could not be sent") || log.contains("cannot be reached"),

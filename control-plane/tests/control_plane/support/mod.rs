@@ -13,7 +13,7 @@ pub(crate) use self::clock::TestClock;
 pub(crate) use self::command::{command_secrets, keypost};
 pub(crate) use self::database::TestDatabase;
 pub(crate) use self::kv::{Fault, KvServer, Stored};
-pub(crate) use self::process::Serving;
+pub(crate) use self::process::{Serving, Stopped};
 pub(crate) use self::publisher::TestPublisher;
 
 use std::time::Duration;

@@ -3,7 +3,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::io::{AsyncBufReadExt, BufReader};
+use tokio::io::{AsyncBufReadExt, AsyncReadExt, BufReader};
 use tokio::process::{Child, Command};
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, timeout};
@@ -14,6 +14,16 @@ pub(crate) struct Serving {
     child: Child,
     lines: Arc<Mutex<String>>,
     reading: JoinHandle<()>,
+}
+
+/// What is left of one.
+pub(crate) struct Stopped {
+    /// All that it logged.
+    pub(crate) log: String,
+    /// All that it printed.
+    pub(crate) shown: String,
+    /// How long it took to end.
+    pub(crate) took: Duration,
 }
 
 impl Serving {
@@ -49,8 +59,8 @@ impl Serving {
         format!("http://{}{path}", self.address)
     }
 
-    /// Ends it with SIGTERM. Answers with all that it logged, and how long it took to end.
-    pub(crate) async fn stop(mut self) -> (String, Duration) {
+    /// Ends it with SIGTERM.
+    pub(crate) async fn stop(mut self) -> Stopped {
         let told = Instant::now();
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
@@ -59,6 +69,8 @@ impl Serving {
         self.reading.await.unwrap();
         let log = self.lines.lock().unwrap().clone();
         assert!(status.success(), "{status}\n{log}");
-        (log, took)
+        let mut shown = String::new();
+        self.child.stdout.take().unwrap().read_to_string(&mut shown).await.unwrap();
+        Stopped { log, shown, took }
     }
 }
