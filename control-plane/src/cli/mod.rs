@@ -1,25 +1,41 @@
-//! The command line.
+//! The command line: what runs the control plane, and what asks a running one over the API (api.md §1).
 
+mod api;
+mod apikey;
+mod app;
+mod body;
+mod client;
+mod completions;
+mod connection;
 mod database;
+mod delete;
+mod device;
+mod env;
+mod error;
+mod import;
+mod list;
+mod org;
+mod otp;
+mod output;
+mod place;
+mod pool;
 mod serve;
+mod sync;
 
-use std::io::{self, Write};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
-use keypost_shared::secret::{ApiKey, KeyKind};
-use sqlx::migrate::MigrateError;
 
-use crate::config::ConfigErrors;
-use crate::entropy::{Entropy, SystemEntropy};
-use crate::kv::KvSetupError;
-use crate::root::RootError;
-use crate::store::StoreError;
-use crate::telemetry::traces::TracesError;
+use self::error::{CommandError, EXIT_CODES};
+use self::output::{say, tell};
 
-/// The control plane of Keypost. All settings come from the environment; `.env.example` lists them.
+/// Keypost: OAuth tokens for fleets of devices, from the edge.
+///
+/// `serve`, `migrate` and `root` run the control plane; all their settings come from the environment, and `.env.example`
+/// lists them. All other commands ask a running control plane, at --url or KEYPOST_URL, with the API key that
+/// KEYPOST_API_KEY or --api-key-file holds.
 #[derive(Debug, Parser)]
-#[command(name = "keypost", version, arg_required_else_help = true)]
+#[command(name = "keypost", version, arg_required_else_help = true, after_help = EXIT_CODES)]
 pub struct Cli {
     #[command(subcommand)]
     command: Command,
@@ -34,44 +50,33 @@ enum Command {
     /// The key that signs the trust document.
     #[command(subcommand)]
     Root(RootCommand),
+    /// Organizations.
+    Org(org::OrgArgs),
+    /// Environments of an organization, each with a client pool.
+    Env(env::EnvArgs),
+    /// The client pool of an environment: how its tokens are issued.
+    Pool(pool::PoolArgs),
+    /// Devices of an environment.
+    Device(device::DeviceArgs),
+    /// Apps on a device, each of which can have tokens.
+    App(app::AppArgs),
+    /// One-time passwords, which activate an app.
+    Otp(otp::OtpArgs),
+    /// Service clients of an environment, bound to no device.
+    Client(client::ClientArgs),
     /// API keys.
-    #[command(subcommand, name = "apikey")]
-    ApiKey(ApiKeyCommand),
+    #[command(name = "apikey")]
+    ApiKey(apikey::ApiKeyArgs),
+    /// What is on its way to the edge.
+    Sync(sync::SyncArgs),
+    /// Print the script that lets a shell complete these commands.
+    Completions(completions::CompletionsArgs),
 }
 
 #[derive(Debug, Subcommand)]
 enum RootCommand {
     /// Print the root's public key as a JWK, to be pinned in the Worker. Makes the root where there is none.
     Show,
-}
-
-#[derive(Debug, Subcommand)]
-enum ApiKeyCommand {
-    /// Print a fresh admin key, for KEYPOST_ADMIN_API_KEY. It counts once the control plane has started with it.
-    Generate,
-}
-
-/// Why a command failed.
-#[derive(Debug, thiserror::Error)]
-enum CommandError {
-    #[error(transparent)]
-    Config(#[from] ConfigErrors),
-    #[error("the database that DATABASE_URL names cannot be brought up to date: {0}")]
-    Migrate(#[from] MigrateError),
-    #[error(transparent)]
-    Root(#[from] RootError),
-    #[error(transparent)]
-    Store(#[from] StoreError),
-    #[error(transparent)]
-    Kv(#[from] KvSetupError),
-    #[error(transparent)]
-    Traces(#[from] TracesError),
-    #[error("{address} cannot be listened on: {reason}")]
-    Listen { address: std::net::SocketAddr, reason: io::Error },
-    #[error("{0}")]
-    Io(#[from] io::Error),
-    #[error("{0}")]
-    Json(#[from] serde_json::Error),
 }
 
 impl Cli {
@@ -81,28 +86,25 @@ impl Cli {
             Command::Serve => serve::serve().await,
             Command::Migrate => database::migrate().await,
             Command::Root(RootCommand::Show) => database::show_root().await,
-            Command::ApiKey(ApiKeyCommand::Generate) => generate_api_key(),
+            Command::Org(args) => args.run().await,
+            Command::Env(args) => args.run().await,
+            Command::Pool(args) => args.run().await,
+            Command::Device(args) => args.run().await,
+            Command::App(args) => args.run().await,
+            Command::Otp(args) => args.run().await,
+            Command::Client(args) => args.run().await,
+            Command::ApiKey(args) => args.run().await,
+            Command::Sync(args) => args.run().await,
+            Command::Completions(args) => args.run(),
         };
         match done {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => {
-                #[expect(clippy::print_stderr, reason = "for the person who gave the command")]
-                {
-                    eprintln!("keypost: {error}");
+                if !error.is_silent() {
+                    tell(&format!("keypost: {error}"));
                 }
-                ExitCode::FAILURE
+                error.exit_code()
             }
         }
     }
-}
-
-fn generate_api_key() -> Result<(), CommandError> {
-    say(ApiKey::generate(KeyKind::Admin, &mut SystemEntropy.rng()).expose())
-}
-
-/// Prints a line for whoever gave the command.
-fn say(line: &str) -> Result<(), CommandError> {
-    let mut out = io::stdout().lock();
-    writeln!(out, "{line}")?;
-    Ok(out.flush()?)
 }

@@ -56,6 +56,11 @@ impl Permission {
         (Permission::SyncWrite, "sync:write"),
     ];
 
+    /// All names.
+    pub fn names() -> impl Iterator<Item = &'static str> {
+        Self::ALL.iter().map(|(_, name)| *name)
+    }
+
     /// Its name in the API.
     pub fn as_str(self) -> &'static str {
         Self::ALL.iter().find(|(permission, _)| *permission == self).map_or("", |(_, name)| name)

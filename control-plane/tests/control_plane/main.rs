@@ -11,6 +11,7 @@
 mod access;
 mod activation;
 mod bad_input;
+mod cli;
 mod first_key;
 mod limits;
 mod metrics;
