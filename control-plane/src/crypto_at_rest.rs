@@ -122,6 +122,17 @@ impl MasterKey {
         hmac(&key, otp.expose().as_bytes())
     }
 
+    /// What an `Idempotency-Key` gives: the id to find its answer by, and the key to open it with. `scope` is all that the
+    /// key is good for. Both need the master key too, because people choose keys that can be guessed.
+    pub fn idempotency(&self, scope: &[&str], key: &str) -> ([u8; 32], AnswerKey) {
+        let purpose = |purpose: &[u8]| {
+            let derived = Zeroizing::new(hmac(&self.0, purpose));
+            // As JSON: no two lists of texts are the same text.
+            hmac(&derived, serde_json::json!([scope, key]).to_string().as_bytes())
+        };
+        (purpose(b"keypost idempotency id"), AnswerKey(purpose(b"keypost idempotency answer")))
+    }
+
     /// A name for the key; a hash of 256 random bits gives nothing away.
     fn id(&self) -> [u8; KEY_ID_LENGTH] {
         let digest = Sha256::new().chain_update(b"keypost master key id\0").chain_update(self.0).finalize();
@@ -132,6 +143,37 @@ impl MasterKey {
 
     fn cipher(&self) -> Aes256Gcm {
         <Aes256Gcm as KeyInit>::new(&self.0.into())
+    }
+}
+
+/// Encrypts the answer to a request that came with an `Idempotency-Key`.
+#[derive(Zeroize, ZeroizeOnDrop)]
+pub struct AnswerKey([u8; 32]);
+
+impl AnswerKey {
+    /// Encrypts an answer: `nonce (12) | ciphertext and tag`.
+    pub fn seal(&self, answer: &[u8], rng: &mut impl CryptoRngCore) -> Result<Vec<u8>, SealError> {
+        let mut nonce = [0; NONCE_LENGTH];
+        rng.fill_bytes(&mut nonce);
+        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), answer).map_err(|_| SealError)?;
+        Ok([nonce.as_slice(), &ciphertext].concat())
+    }
+
+    /// Decrypts what [`seal`](Self::seal) encrypted.
+    pub fn open(&self, sealed: &[u8]) -> Result<Zeroizing<Vec<u8>>, OpenError> {
+        let (nonce, ciphertext) = sealed.split_first_chunk::<NONCE_LENGTH>().ok_or(OpenError::Damaged)?;
+        let opened = self.cipher().decrypt(&Nonce::from(*nonce), ciphertext);
+        opened.map(Zeroizing::new).map_err(|_| OpenError::Damaged)
+    }
+
+    fn cipher(&self) -> Aes256Gcm {
+        <Aes256Gcm as KeyInit>::new(&self.0.into())
+    }
+}
+
+impl fmt::Debug for AnswerKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("AnswerKey(..)")
     }
 }
 
@@ -206,6 +248,25 @@ mod tests {
         let otp = Otp::generate(&mut ChaCha20Rng::seed_from_u64(3));
         assert_eq!(master(1).otp_hmac(&otp), master(1).otp_hmac(&otp));
         assert_ne!(master(1).otp_hmac(&otp), master(2).otp_hmac(&otp));
+    }
+
+    #[test]
+    fn an_answer_opens_with_the_same_idempotency_key_in_the_same_scope_alone() {
+        let mut rng = ChaCha20Rng::seed_from_u64(4);
+        let (id, key) = master(1).idempotency(&["me", "POST", "/a"], "k");
+        let sealed = key.seal(b"answer", &mut rng).unwrap();
+        assert_eq!(key.open(&sealed).unwrap().as_slice(), b"answer");
+        assert!(key.open(&sealed[..20]).is_err());
+        let others = [
+            master(2).idempotency(&["me", "POST", "/a"], "k"),
+            master(1).idempotency(&["you", "POST", "/a"], "k"),
+            master(1).idempotency(&["me", "POST", "/a", "k"], ""),
+            master(1).idempotency(&["me", "POST", "/a"], "l"),
+        ];
+        for (other_id, other) in others {
+            assert_ne!(id, other_id);
+            assert!(other.open(&sealed).is_err());
+        }
     }
 
     #[test]

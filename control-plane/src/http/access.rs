@@ -3,6 +3,7 @@
 //! The order is that of what may be learnt: first who is asking (401), then whether the ids are well-formed (400), then
 //! whose the thing is (404, as if it were not there), then what the key may do (403), then whether it is there (404).
 
+use std::convert::Infallible;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::str::FromStr;
@@ -13,9 +14,12 @@ use keypost_shared::id::{ClientAppId, DeviceId, EnvId, OrgId};
 use uuid::Uuid;
 
 use super::App;
+use super::address::client_address_of;
+use super::middleware::RequestId;
 use super::problem::{FieldError, Problem, denied};
 use crate::service;
-use crate::service::access::{Caller, GlobalScope, OrgScope, Permission};
+use crate::service::access::{Caller, GlobalScope, OrgScope, Permission, Reach};
+use crate::service::audit::RequestSource;
 use crate::store::device::Device;
 use crate::store::device_app::{AppName, DeviceApp};
 use crate::store::environment::{EnvScope, Environment};
@@ -41,6 +45,12 @@ right!(OrgRead, OrgWrite, DeviceRead, DeviceWrite, OtpCreate, SyncWrite);
 /// A caller who may reach everything.
 pub(super) struct Everything<R> {
     pub(super) scope: GlobalScope,
+    right: PhantomData<R>,
+}
+
+/// All that the caller reaches: everything, or one organization.
+pub(super) struct InReach<R> {
+    pub(super) reach: Reach,
     right: PhantomData<R>,
 }
 
@@ -72,6 +82,17 @@ pub(super) struct InApp<R> {
     right: PhantomData<R>,
 }
 
+/// Where a request comes from that needs no key.
+pub(super) struct Source(pub(super) RequestSource);
+
+impl FromRequestParts<App> for Source {
+    type Rejection = Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
+        Ok(Self(request_source(parts, app)))
+    }
+}
+
 impl<R: Right> FromRequestParts<App> for Everything<R> {
     type Rejection = Problem;
 
@@ -79,6 +100,16 @@ impl<R: Right> FromRequestParts<App> for Everything<R> {
         let caller = authenticate(parts, app).await?;
         let scope = caller.enter_everything(R::PERMISSION).map_err(|reason| denied(reason, "thing"))?;
         Ok(Self { scope, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InReach<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let reach = caller.enter_reach(R::PERMISSION).map_err(|reason| denied(reason, "thing"))?;
+        Ok(Self { reach, right: PhantomData })
     }
 }
 
@@ -165,7 +196,15 @@ async fn identify(parts: &Parts, app: &App) -> Result<Caller, Problem> {
         return Err(Problem::unauthenticated());
     };
     let text = value.to_str().map_err(|_| Problem::unauthenticated())?;
-    Ok(service::api_key::authenticate(app.context(), text).await?)
+    Ok(service::api_key::authenticate(app.context(), text, request_source(parts, app)).await?)
+}
+
+/// Where the request comes from, for the log and the audit.
+pub(super) fn request_source(parts: &Parts, app: &App) -> RequestSource {
+    RequestSource {
+        address: client_address_of(parts, app),
+        request_id: parts.extensions.get::<RequestId>().map(|id| id.0.clone()),
+    }
 }
 
 fn enter<R: Right>(caller: &Caller, org: Option<OrgId>) -> Result<OrgScope, Problem> {

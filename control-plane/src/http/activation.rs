@@ -7,8 +7,11 @@ use axum::response::Response;
 use keypost_shared::id::DeviceId;
 use keypost_shared::secret::SecretText;
 use serde::Serialize;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-use super::address::ClientAddress;
+use super::access::Source;
 use super::body::{Fields, FromFields, JsonBody};
 use super::problem::Problem;
 use super::{App, answer, fields};
@@ -18,9 +21,19 @@ use crate::service::pool_urls::PoolUrls;
 /// How long after a client should come back whose document is not in KV yet, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
 
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(activate))
+}
+
 /// What a device sends.
-pub(super) struct ActivationRequest {
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = Activation)]
+struct ActivationRequest {
+    /// The one-time password.
+    #[schema(value_type = String)]
     otp: SecretText,
+    /// The device that it is for: where it is sent, it must be right.
+    #[schema(value_type = Option<String>, pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
     device_id: Option<DeviceId>,
 }
 
@@ -32,8 +45,10 @@ impl FromFields for ActivationRequest {
     }
 }
 
-#[derive(Serialize)]
+/// What a device gets, once.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Activated)]
 struct ActivationAnswer<'a> {
     client_id: &'a str,
     client_secret: &'a str,
@@ -49,15 +64,23 @@ struct ActivationAnswer<'a> {
     published: bool,
 }
 
-/// `POST /api/otp/activate`
-pub(super) async fn activate(
+/// Turn a one-time password into a client id and a secret.
+#[utoipa::path(
+    post,
+    path = "/api/otp/activate",
+    operation_id = "activate",
+    tag = "Devices",
+    request_body = ActivationRequest,
+    responses((status = 200, body = ActivationAnswer))
+)]
+async fn activate(
     State(app): State<App>,
-    ClientAddress(address): ClientAddress,
+    Source(source): Source,
     JsonBody(request): JsonBody<ActivationRequest>,
 ) -> Result<Response, Problem> {
     let attempts = &app.0.activation_attempts;
     let device = request.device_id.as_ref();
-    let done = activation::activate(app.context(), attempts, address, request.otp.expose(), device).await?;
+    let done = activation::activate(app.context(), attempts, source, request.otp.expose(), device).await?;
     let Activation { client, client_secret, published } = &done;
     let urls = PoolUrls::new(&app.context().edge_url, client.pool_id);
     let mut response = answer(&ActivationAnswer {

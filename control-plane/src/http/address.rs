@@ -1,9 +1,7 @@
 //! Where a request comes from.
 
-use std::convert::Infallible;
 use std::net::{IpAddr, Ipv4Addr};
 
-use axum::extract::FromRequestParts;
 use axum::http::request::Parts;
 use axum::http::{Extensions, HeaderMap};
 use ipnet::IpNet;
@@ -15,15 +13,8 @@ use super::App;
 pub struct PeerAddress(pub IpAddr);
 
 /// Who a request is from: the peer, or whom a trusted proxy names.
-pub(super) struct ClientAddress(pub(super) IpAddr);
-
-impl FromRequestParts<App> for ClientAddress {
-    type Rejection = Infallible;
-
-    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Infallible> {
-        let trusted = app.0.surroundings.trusted_proxies();
-        Ok(Self(client_address(&parts.extensions, &parts.headers, trusted)))
-    }
+pub(super) fn client_address_of(parts: &Parts, app: &App) -> IpAddr {
+    client_address(&parts.extensions, &parts.headers, app.0.surroundings.trusted_proxies())
 }
 
 /// Who a request with these extensions and headers is from.

@@ -28,31 +28,30 @@ pub(super) trait FromFields: Sized {
 /// A body that must be there.
 pub(super) struct JsonBody<T>(pub(super) T);
 
-/// A body that may be absent, which is the same as an empty object.
-pub(super) struct OptionalJsonBody<T>(pub(super) T);
-
 impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        check_content_type(&request)?;
-        let bytes = read(request).await?;
-        parse(&bytes).map(Self)
+        Ok(Self(read_json(request).await?.0))
     }
 }
 
-impl<T: FromFields> FromRequest<App> for OptionalJsonBody<T> {
-    type Rejection = Problem;
+/// Reads a body that must be there. Answers with its bytes too.
+pub(super) async fn read_json<T: FromFields>(request: Request) -> Result<(T, Vec<u8>), Problem> {
+    check_content_type(&request)?;
+    let bytes = read(request).await?;
+    Ok((parse(&bytes)?, bytes))
+}
 
-    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        let content_type = check_content_type(&request);
-        let bytes = read(request).await?;
-        if bytes.is_empty() {
-            return parse(b"{}").map(Self);
-        }
-        content_type?;
-        parse(&bytes).map(Self)
+/// Reads a body that may be absent, which is the same as an empty object. Answers with its bytes too.
+pub(super) async fn read_optional_json<T: FromFields>(request: Request) -> Result<(T, Vec<u8>), Problem> {
+    let content_type = check_content_type(&request);
+    let bytes = read(request).await?;
+    if bytes.is_empty() {
+        return Ok((parse(b"{}")?, bytes));
     }
+    content_type?;
+    Ok((parse(&bytes)?, bytes))
 }
 
 /// `application/json`, which is always UTF-8 (RFC 8259 §8.1), or a merge patch (RFC 7396 §4).

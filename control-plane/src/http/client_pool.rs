@@ -8,13 +8,21 @@ use keypost_shared::document::ClaimsProfile;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::access::{InEnv, OrgRead, OrgWrite};
 use super::body::{Fields, FromFields, Invalid, JsonBody};
+use super::precondition::{IfMatch, tagged};
 use super::problem::Problem;
 use super::{App, answer, fields};
 use crate::service::client_pool::{self, PoolChange};
 use crate::store::client_pool::{ClientPool, profile_name};
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read, change))
+}
 
 impl FromFields for PoolChange {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
@@ -58,8 +66,10 @@ fn claims_profile(value: Value) -> Result<ClaimsProfile, Invalid> {
     }
 }
 
-#[derive(Serialize)]
+/// The rules of an environment's client pool.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Pool)]
 struct PoolAnswer<'a> {
     client_pool_id: String,
     token_ttl_seconds: u32,
@@ -79,8 +89,10 @@ struct PoolAnswer<'a> {
     updated_at: OffsetDateTime,
 }
 
-#[derive(Serialize)]
+/// Which devices may come with a certificate.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Provisioning)]
 struct ProvisioningAnswer<'a> {
     mode: &'a str,
     r#match: Option<&'a Value>,
@@ -91,24 +103,40 @@ struct ProvisioningAnswer<'a> {
     max_per_hour: u32,
 }
 
-/// `GET …/pool`
-pub(super) async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
+/// Read the rules of the environment's client pool.
+#[utoipa::path(
+    get,
+    path = "/api/internal/org/{orgId}/env/{envId}/pool",
+    operation_id = "getPool",
+    tag = "Environments",
+    responses((status = 200, body = PoolAnswer))
+)]
+async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
     let pool = client_pool::find(app.context(), &env.scope).await?;
     Ok(show(&pool.ok_or_else(|| Problem::not_found("environment"))?))
 }
 
-/// `PATCH …/pool`
-pub(super) async fn change(
+/// Change rules of the environment's client pool: a merge patch (RFC 7396).
+#[utoipa::path(
+    patch,
+    path = "/api/internal/org/{orgId}/env/{envId}/pool",
+    operation_id = "changePool",
+    tag = "Environments",
+    request_body = PoolChange,
+    responses((status = 200, body = PoolAnswer))
+)]
+async fn change(
     State(app): State<App>,
     env: InEnv<OrgWrite>,
+    IfMatch(precondition): IfMatch,
     JsonBody(change): JsonBody<PoolChange>,
 ) -> Result<Response, Problem> {
-    Ok(show(&client_pool::change(app.context(), &env.scope, change).await?))
+    Ok(show(&client_pool::change(app.context(), &env.scope, &precondition, change).await?))
 }
 
 fn show(pool: &ClientPool) -> Response {
     let provisioning = &pool.provisioning;
-    answer(&PoolAnswer {
+    let answered = answer(&PoolAnswer {
         client_pool_id: pool.id.to_string(),
         token_ttl_seconds: pool.token_ttl_seconds,
         claims_profile: profile_name(pool.claims_profile),
@@ -131,5 +159,6 @@ fn show(pool: &ClientPool) -> Response {
         bind_to_certificate: pool.bind_to_certificate,
         created_at: pool.created_at,
         updated_at: pool.updated_at,
-    })
+    });
+    tagged(answered, pool.updated_at)
 }

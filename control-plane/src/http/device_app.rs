@@ -1,18 +1,26 @@
 //! `/api/internal/org/{orgId}/env/{envId}/device/{deviceId}/app`
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use serde_json::Value;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::access::{DeviceRead, DeviceWrite, InApp, InDevice};
-use super::body::{Fields, FromFields, JsonBody};
-use super::problem::{Problem, not_created};
+use super::body::{Fields, FromFields};
+use super::creation::{Create, Interrupted};
+use super::precondition::tagged;
+use super::problem::not_created;
 use super::{App, answer, fields};
 use crate::service::device_app::{self, NewDeviceApp};
 use crate::store::device_app::DeviceApp;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read))
+}
 
 impl FromFields for NewDeviceApp {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
@@ -31,8 +39,10 @@ impl FromFields for NewDeviceApp {
     }
 }
 
-#[derive(Serialize)]
+/// An application on a device.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = DeviceApp)]
 struct DeviceAppAnswer<'a> {
     id: String,
     device_id: &'a str,
@@ -49,35 +59,57 @@ struct DeviceAppAnswer<'a> {
     updated_at: OffsetDateTime,
 }
 
-/// `POST …/device/{deviceId}/app`
-pub(super) async fn create(
+/// Put an application on a device.
+#[utoipa::path(
+    post,
+    path = "/api/internal/org/{orgId}/env/{envId}/device/{deviceId}/app",
+    operation_id = "createApp",
+    tag = "Devices",
+    request_body = NewDeviceApp,
+    responses((status = 201, body = DeviceAppAnswer))
+)]
+async fn create(
     State(app): State<App>,
     device: InDevice<DeviceWrite>,
-    JsonBody(new): JsonBody<NewDeviceApp>,
-) -> Result<Response, Problem> {
-    let created = device_app::create(app.context(), &device.scope, &device.device.id, new)
+    Create(new, request): Create<NewDeviceApp>,
+) -> Result<Response, Interrupted> {
+    let mut creation = request.begin(&app, device.scope.actor()).await?;
+    let created = device_app::create(&mut creation.change, &device.scope, &device.device.id, new)
         .await
         .map_err(|error| not_created(error, "an app", "device"))?;
-    Ok((StatusCode::CREATED, show(&created)).into_response())
+    Ok(creation.finish(&DeviceAppAnswer::from(&created), Some(created.updated_at)).await?)
 }
 
-/// `GET …/device/{deviceId}/app/{appId}`
-pub(super) async fn read(app: InApp<DeviceRead>) -> Response {
+/// Read an application on a device.
+#[utoipa::path(
+    get,
+    path = "/api/internal/org/{orgId}/env/{envId}/device/{deviceId}/app/{appId}",
+    operation_id = "getApp",
+    tag = "Devices",
+    responses((status = 200, body = DeviceAppAnswer))
+)]
+async fn read(app: InApp<DeviceRead>) -> Response {
     show(&app.app)
 }
 
 fn show(app: &DeviceApp) -> Response {
-    answer(&DeviceAppAnswer {
-        id: app.id.hyphenated().to_string(),
-        device_id: app.device_id.as_str(),
-        client_app_id: app.client_app_id.as_str(),
-        client_id: app.client_id.as_str(),
-        name: app.name.as_deref(),
-        description: app.description.as_deref(),
-        scopes: app.scopes.iter().collect(),
-        jwks: app.jwks.as_ref(),
-        activated: app.activated,
-        created_at: app.created_at,
-        updated_at: app.updated_at,
-    })
+    tagged(answer(&DeviceAppAnswer::from(app)), app.updated_at)
+}
+
+impl<'a> From<&'a DeviceApp> for DeviceAppAnswer<'a> {
+    fn from(app: &'a DeviceApp) -> Self {
+        DeviceAppAnswer {
+            id: app.id.hyphenated().to_string(),
+            device_id: app.device_id.as_str(),
+            client_app_id: app.client_app_id.as_str(),
+            client_id: app.client_id.as_str(),
+            name: app.name.as_deref(),
+            description: app.description.as_deref(),
+            scopes: app.scopes.iter().collect(),
+            jwks: app.jwks.as_ref(),
+            activated: app.activated,
+            created_at: app.created_at,
+            updated_at: app.updated_at,
+        }
+    }
 }

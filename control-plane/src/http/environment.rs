@@ -3,18 +3,26 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::access::{InEnv, InOrg, OrgRead, OrgWrite};
-use super::body::{Fields, FromFields, JsonBody};
+use super::body::{Fields, FromFields};
+use super::creation::{Create, Interrupted};
+use super::precondition::tagged;
 use super::problem::{Problem, not_created};
 use super::{App, answer, fields};
 use crate::service::environment::{self, NewEnvironment};
 use crate::service::pool_urls::PoolUrls;
 use crate::store::environment::Environment;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read))
+}
 
 impl FromFields for NewEnvironment {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
@@ -35,8 +43,10 @@ impl FromFields for NewEnvironment {
     }
 }
 
-#[derive(Serialize)]
+/// An environment, with the URLs of its client pool.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Environment)]
 struct EnvironmentAnswer<'a> {
     id: &'a str,
     org_id: &'a str,
@@ -57,40 +67,63 @@ struct EnvironmentAnswer<'a> {
     updated_at: OffsetDateTime,
 }
 
-/// `POST /api/internal/org/{orgId}/env`
-pub(super) async fn create(
+/// Create an environment, with its client pool and the pool's first keys. Answers once the pool's document is in KV, or
+/// after 5 s with `published: false`.
+#[utoipa::path(
+    post,
+    path = "/api/internal/org/{orgId}/env",
+    operation_id = "createEnvironment",
+    tag = "Environments",
+    request_body = NewEnvironment,
+    responses((status = 201, body = EnvironmentAnswer))
+)]
+async fn create(
     State(app): State<App>,
     org: InOrg<OrgWrite>,
-    JsonBody(new): JsonBody<NewEnvironment>,
-) -> Result<Response, Problem> {
-    let (created, published) = environment::create(app.context(), &org.scope, new)
+    Create(new, request): Create<NewEnvironment>,
+) -> Result<Response, Interrupted> {
+    let mut creation = request.begin(&app, org.scope.actor()).await?;
+    let created = environment::create(&mut creation.change, &org.scope, new)
         .await
         .map_err(|error| not_created(error, "an environment", "organization"))?;
-    Ok((StatusCode::CREATED, show(&app, &created, published)).into_response())
+    let context = app.context();
+    let wait = async |marks| environment::wait_until_published(context, marks).await;
+    let answer = |published| EnvironmentAnswer::new(&app, &created, published);
+    Ok(creation.finish_after(&app, created.updated_at, wait, answer).await?)
 }
 
-/// `GET /api/internal/org/{orgId}/env/{envId}`
-pub(super) async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
+/// Read an environment.
+#[utoipa::path(
+    get,
+    path = "/api/internal/org/{orgId}/env/{envId}",
+    operation_id = "getEnvironment",
+    tag = "Environments",
+    responses((status = 200, body = EnvironmentAnswer))
+)]
+async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
     let published = environment::is_published(app.context(), &env.environment).await?;
-    Ok(show(&app, &env.environment, published))
+    let answered = answer(&EnvironmentAnswer::new(&app, &env.environment, published));
+    Ok(tagged(answered, env.environment.updated_at))
 }
 
-fn show(app: &App, environment: &Environment, published: bool) -> Response {
-    let urls = PoolUrls::new(&app.context().edge_url, environment.pool_id);
-    answer(&EnvironmentAnswer {
-        id: environment.id.as_str(),
-        org_id: environment.org_id.as_str(),
-        name: &environment.name,
-        description: environment.description.as_deref(),
-        tag_defaults: &environment.tag_defaults,
-        primary_server_url: environment.primary_server_url.as_deref(),
-        server_urls: &environment.server_urls,
-        client_pool_id: environment.pool_id.to_string(),
-        issuer: urls.issuer,
-        token_endpoint: urls.token_endpoint,
-        jwks_uri: urls.jwks_uri,
-        published,
-        created_at: environment.created_at,
-        updated_at: environment.updated_at,
-    })
+impl<'a> EnvironmentAnswer<'a> {
+    fn new(app: &App, environment: &'a Environment, published: bool) -> Self {
+        let urls = PoolUrls::new(&app.context().edge_url, environment.pool_id);
+        EnvironmentAnswer {
+            id: environment.id.as_str(),
+            org_id: environment.org_id.as_str(),
+            name: &environment.name,
+            description: environment.description.as_deref(),
+            tag_defaults: &environment.tag_defaults,
+            primary_server_url: environment.primary_server_url.as_deref(),
+            server_urls: &environment.server_urls,
+            client_pool_id: environment.pool_id.to_string(),
+            issuer: urls.issuer,
+            token_endpoint: urls.token_endpoint,
+            jwks_uri: urls.jwks_uri,
+            published,
+            created_at: environment.created_at,
+            updated_at: environment.updated_at,
+        }
+    }
 }

@@ -7,6 +7,8 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use tokio::sync::Mutex;
 use tokio::time::{Instant, timeout};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::App;
 use super::problem::Problem;
@@ -22,8 +24,19 @@ const FRESH: Duration = Duration::from_secs(5);
 #[derive(Default)]
 pub(super) struct BacklogReading(Mutex<Option<(Instant, Option<Waiting>)>>);
 
-/// `GET /metrics`
-pub(super) async fn read(State(app): State<App>) -> Result<Response, Problem> {
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(read))
+}
+
+/// How it goes, for Prometheus.
+#[utoipa::path(
+    get,
+    path = "/metrics",
+    operation_id = "metrics",
+    tag = "Probes",
+    responses((status = 200, content_type = "application/openmetrics-text", body = String))
+)]
+async fn read(State(app): State<App>) -> Result<Response, Problem> {
     let context = app.context();
     let readings = Readings {
         connections: context.db.size(),

@@ -26,6 +26,10 @@ use crate::entropy::random_uuid;
 use crate::metrics::{Metrics, known_method};
 use crate::telemetry::traces;
 
+/// The request's id, in its extensions.
+#[derive(Clone, Debug)]
+pub(super) struct RequestId(pub(super) String);
+
 const REQUEST_ID: &str = "x-request-id";
 /// How long an answer may take to begin. Who streams a body of any size takes it as a
 /// [`StreamedBody`](super::streamed_body::StreamedBody), which lifts this limit and that on the size of bodies, and has a
@@ -96,8 +100,9 @@ where
 
 /// Gives the request an id, which stands in the answer and in every line that is logged meanwhile, and logs and counts how
 /// it ended.
-async fn identify(State(surroundings): State<Surroundings>, request: Request, next: Next) -> Response {
+async fn identify(State(surroundings): State<Surroundings>, mut request: Request, next: Next) -> Response {
     let id = incoming_id(&request).unwrap_or_else(new_id);
+    request.extensions_mut().insert(RequestId(id.clone()));
     let method = request.method().clone();
     let route = route(&request).to_owned();
     // Of the highest level, so that the id stands in what is logged at any.

@@ -9,6 +9,7 @@ mod activation;
 mod address;
 mod body;
 mod client_pool;
+mod creation;
 mod device;
 mod device_app;
 mod environment;
@@ -16,10 +17,13 @@ mod fields;
 mod json;
 mod metrics;
 mod middleware;
+mod openapi;
 mod organization;
 mod otp;
+mod precondition;
 mod probes;
 mod problem;
+mod query;
 mod rate_limit;
 mod streamed_body;
 mod sync;
@@ -30,9 +34,10 @@ use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{get, post};
 use ipnet::IpNet;
 use serde::Serialize;
+use utoipa::openapi::OpenApi;
+use utoipa_axum::router::OpenApiRouter;
 
 pub use self::address::PeerAddress;
 use self::metrics::BacklogReading;
@@ -72,27 +77,31 @@ impl App {
 
 /// All routes.
 pub fn router(app: App) -> Router {
-    const ENV: &str = "/api/internal/org/{orgId}/env";
-    let env = |rest: &str| format!("{ENV}/{{envId}}{rest}");
-    let routes = Router::new()
-        .route("/healthz", get(probes::healthz))
-        .route("/readyz", get(probes::readyz))
-        .route("/metrics", get(metrics::read))
-        .route("/api/internal/org", post(organization::create))
-        .route("/api/internal/org/{orgId}", get(organization::read))
-        .route(ENV, post(environment::create))
-        .route(&env(""), get(environment::read))
-        .route(&env("/pool"), get(client_pool::read).patch(client_pool::change))
-        .route(&env("/device"), post(device::create))
-        .route(&env("/device/{deviceId}"), get(device::read))
-        .route(&env("/device/{deviceId}/app"), post(device_app::create))
-        .route(&env("/device/{deviceId}/app/{appId}"), get(device_app::read))
-        .route(&env("/device/{deviceId}/app/{appId}/otp"), post(otp::create))
-        .route("/api/internal/sync", get(sync::read))
-        .route("/api/otp/activate", post(activation::activate))
+    let (routes, api) = documented().split_for_parts();
+    let routes = routes
+        .route("/openapi.json", openapi::serve(openapi::complete(api)))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);
     middleware::around(routes, &app.0.surroundings).with_state(app)
+}
+
+/// The OpenAPI document of all routes.
+pub fn api_document() -> OpenApi {
+    openapi::complete(documented().into_openapi())
+}
+
+fn documented() -> OpenApiRouter<App> {
+    OpenApiRouter::with_openapi(openapi::base())
+        .merge(probes::routes())
+        .merge(metrics::routes())
+        .merge(organization::routes())
+        .merge(environment::routes())
+        .merge(client_pool::routes())
+        .merge(device::routes())
+        .merge(device_app::routes())
+        .merge(otp::routes())
+        .merge(sync::routes())
+        .merge(activation::routes())
 }
 
 /// A JSON answer, which nobody keeps: what is answered here is secret or changes.

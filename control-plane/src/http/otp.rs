@@ -1,23 +1,34 @@
 //! `/api/internal/org/{orgId}/env/{envId}/device/{deviceId}/app/{appId}/otp`
 
 use axum::extract::State;
-use axum::http::StatusCode;
-use axum::response::{IntoResponse, Response};
+use axum::response::Response;
 use serde::Serialize;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::access::{InApp, OtpCreate};
-use super::body::{Fields, FromFields, OptionalJsonBody};
-use super::problem::{Problem, not_created};
-use super::{App, answer, fields};
+use super::body::{Fields, FromFields};
+use super::creation::{CreateWithDefaults, Interrupted};
+use super::problem::not_created;
+use super::{App, fields};
 use crate::service::otp::{self, DEFAULT_TTL_SECONDS};
 
 /// A password is for a person who stands before the device, or for an installer who comes today.
 const SHORTEST_TTL_SECONDS: u32 = 60;
 const LONGEST_TTL_SECONDS: u32 = 86_400;
 
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(create))
+}
+
 /// What may be asked of a password.
-pub(super) struct OtpRequest {
+#[derive(ToSchema)]
+#[schema(rename_all = "camelCase", as = NewOtp)]
+struct OtpRequest {
+    /// How long it is good for, in seconds; 900 where nothing is given.
+    #[schema(value_type = Option<u32>, minimum = 60, maximum = 86400)]
     ttl_seconds: u32,
 }
 
@@ -30,8 +41,10 @@ impl FromFields for OtpRequest {
     }
 }
 
-#[derive(Serialize)]
+/// A one-time password, shown this once.
+#[derive(Serialize, ToSchema)]
 #[serde(rename_all = "camelCase")]
+#[schema(as = Otp)]
 struct OtpAnswer<'a> {
     otp: &'a str,
     #[serde(with = "time::serde::rfc3339")]
@@ -39,19 +52,28 @@ struct OtpAnswer<'a> {
     activation_url: String,
 }
 
-/// `POST …/otp`
-pub(super) async fn create(
+/// Make a one-time password for the activation of an app. An earlier one of the app ends.
+#[utoipa::path(
+    post,
+    path = "/api/internal/org/{orgId}/env/{envId}/device/{deviceId}/app/{appId}/otp",
+    operation_id = "createOtp",
+    tag = "Devices",
+    request_body = Option<OtpRequest>,
+    responses((status = 201, body = OtpAnswer))
+)]
+async fn create(
     State(app): State<App>,
     target: InApp<OtpCreate>,
-    OptionalJsonBody(request): OptionalJsonBody<OtpRequest>,
-) -> Result<Response, Problem> {
-    let created = otp::create(app.context(), &target.scope, &target.app, request.ttl_seconds)
+    CreateWithDefaults(otp, request): CreateWithDefaults<OtpRequest>,
+) -> Result<Response, Interrupted> {
+    let mut creation = request.begin(&app, target.scope.actor()).await?;
+    let created = otp::create(&mut creation.change, &target.scope, &target.app, otp.ttl_seconds)
         .await
         .map_err(|error| not_created(error, "a one-time password", "app"))?;
-    let shown = answer(&OtpAnswer {
+    let answer = OtpAnswer {
         otp: created.otp.expose(),
         expires_at: created.expires_at,
         activation_url: format!("{}/api/otp/activate", app.context().public_url),
-    });
-    Ok((StatusCode::CREATED, shown).into_response())
+    };
+    Ok(creation.finish(&answer, None).await?)
 }

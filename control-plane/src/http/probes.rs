@@ -6,6 +6,9 @@ use axum::extract::State;
 use axum::response::Response;
 use serde::Serialize;
 use tokio::time::timeout;
+use utoipa::ToSchema;
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use super::problem::Problem;
 use super::{App, answer};
@@ -14,19 +17,26 @@ use crate::service::sync;
 /// How long the database may take to answer before it counts as away.
 const PATIENCE: Duration = Duration::from_secs(2);
 
-#[derive(Serialize)]
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().routes(routes!(healthz)).routes(routes!(readyz))
+}
+
+/// That it runs.
+#[derive(Serialize, ToSchema)]
 struct Probe {
     status: &'static str,
     version: &'static str,
 }
 
-/// `GET /healthz`: the process runs.
-pub(super) async fn healthz() -> Response {
+/// Whether the process runs.
+#[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "Probes", responses((status = 200, body = Probe)))]
+async fn healthz() -> Response {
     answer(&Probe { status: "ok", version: env!("CARGO_PKG_VERSION") })
 }
 
-/// `GET /readyz`: it can do its work.
-pub(super) async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
+/// Whether it can do its work.
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "Probes", responses((status = 200, body = Probe)))]
+async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
     match timeout(PATIENCE, sync::is_ready(app.context())).await {
         Ok(Ok(())) => Ok(answer(&Probe { status: "ready", version: env!("CARGO_PKG_VERSION") })),
         Ok(Err(error)) => Err(error.into()),

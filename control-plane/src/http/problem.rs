@@ -8,12 +8,12 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AU
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use serde::Serialize;
+use utoipa::ToSchema;
 
-use crate::service::CreateError;
 use crate::service::access::Denied;
 use crate::service::activation::ActivationError;
 use crate::service::api_key::AuthenticationError;
-use crate::service::client_pool::ChangeError;
+use crate::service::{ChangeError, CreateError};
 use crate::store::StoreError;
 
 /// How soon to come back when the database is away, in seconds.
@@ -39,7 +39,7 @@ pub(super) struct Problem {
 }
 
 /// What is wrong with one field.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
 pub(super) struct FieldError {
     /// Its name, with dots and brackets for what is inside of it; a path parameter's name for an id in the path.
     pub(super) field: String,
@@ -47,14 +47,23 @@ pub(super) struct FieldError {
     pub(super) detail: String,
 }
 
-#[derive(Serialize)]
-struct Body<'a> {
+/// What went wrong (RFC 9457).
+#[derive(Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub(super) struct ProblemAnswer<'a> {
+    /// A URN made of the code.
     r#type: String,
+    /// The kind of problem, for people.
     title: &'a str,
+    /// The status of the answer.
     status: u16,
+    /// This occurrence of it, for people.
     detail: &'a str,
+    /// For programs; never changes.
     code: &'a str,
+    /// The fields that are wrong.
     #[serde(skip_serializing_if = "<[_]>::is_empty")]
+    #[schema(required = false)]
     errors: &'a [FieldError],
 }
 
@@ -149,6 +158,27 @@ impl Problem {
         Self::new(StatusCode::TOO_MANY_REQUESTS, "rate_limited", title, detail).retry_after(seconds)
     }
 
+    /// 409 for what others still belong to.
+    pub(super) fn has_children(children: &str) -> Self {
+        let title = "Something belongs to it";
+        let detail = format!("it has {children}; delete them first, or with it by ?cascade=true");
+        Self::new(StatusCode::CONFLICT, "has_children", title, detail)
+    }
+
+    /// 412.
+    pub(super) fn outdated() -> Self {
+        let title = "It has been changed";
+        let detail = "it is not in the state that If-Match names; read it again";
+        Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", title, detail)
+    }
+
+    /// 422.
+    pub(super) fn idempotency_key_reused() -> Self {
+        let title = "The Idempotency-Key has been used";
+        let detail = "another request came with this Idempotency-Key; send a new one";
+        Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
+    }
+
     /// 500, for what is nobody's fault outside. The cause goes into the log, not into the answer.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed");
@@ -188,7 +218,7 @@ impl Problem {
 
 impl IntoResponse for Problem {
     fn into_response(self) -> Response {
-        let body = Body {
+        let body = ProblemAnswer {
             r#type: format!("urn:keypost:problem:{}", self.code),
             title: self.title,
             status: self.status.as_u16(),
@@ -258,10 +288,10 @@ pub(super) fn not_created(error: CreateError, what: &str, parent: &str) -> Probl
 impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
-            ChangeError::OutOfBounds { field, least, most } => {
-                Self::invalid_field(field, format!("must be from {least} to {most}"))
-            }
-            ChangeError::Gone => Self::not_found("environment"),
+            ChangeError::Wrong { field, detail } => Self::invalid_field(field, detail),
+            ChangeError::Gone => Self::not_found("thing"),
+            ChangeError::Outdated(_) => Self::outdated(),
+            ChangeError::HasChildren(children) => Self::has_children(children),
             ChangeError::Store(error) => error.into(),
         }
     }

@@ -2,9 +2,13 @@
 
 use std::fmt;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use keypost_shared::id::OrgId;
+use time::OffsetDateTime;
 use uuid::Uuid;
+
+use super::audit::Actor;
 
 /// What a key may be narrowed to (api.md §1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -91,6 +95,10 @@ pub struct Caller {
     pub org: Option<OrgId>,
     /// What it is narrowed to; none for all that its reach allows.
     pub permissions: Option<Vec<Permission>>,
+    /// When the key expires.
+    pub expires_at: Option<OffsetDateTime>,
+    /// Whom the audit events name.
+    pub actor: Arc<Actor>,
 }
 
 /// Why a caller may not do something.
@@ -111,6 +119,7 @@ pub enum Denied {
 #[derive(Clone, Debug)]
 pub struct OrgScope {
     org: OrgId,
+    actor: Arc<Actor>,
 }
 
 impl OrgScope {
@@ -118,11 +127,57 @@ impl OrgScope {
     pub fn org(&self) -> &OrgId {
         &self.org
     }
+
+    /// Who acts.
+    pub fn actor(&self) -> &Arc<Actor> {
+        &self.actor
+    }
 }
 
 /// Proof that the caller may do what it asks for in the whole system.
-#[derive(Clone, Copy, Debug)]
-pub struct GlobalScope(());
+#[derive(Clone, Debug)]
+pub struct GlobalScope {
+    actor: Arc<Actor>,
+}
+
+impl GlobalScope {
+    /// Who acts.
+    pub fn actor(&self) -> &Arc<Actor> {
+        &self.actor
+    }
+
+    /// Whoever reaches everything reaches an organization.
+    pub fn narrow(&self, org: OrgId) -> OrgScope {
+        OrgScope { org, actor: self.actor.clone() }
+    }
+}
+
+/// Proof that the caller may do what it asks for wherever it reaches.
+#[derive(Clone, Debug)]
+pub enum Reach {
+    /// In the whole system.
+    Everything(GlobalScope),
+    /// In one organization.
+    Org(OrgScope),
+}
+
+impl Reach {
+    /// Who acts.
+    pub fn actor(&self) -> &Arc<Actor> {
+        match self {
+            Reach::Everything(scope) => scope.actor(),
+            Reach::Org(scope) => scope.actor(),
+        }
+    }
+
+    /// The one organization that it is about; none for all.
+    pub fn org(&self) -> Option<&OrgId> {
+        match self {
+            Reach::Everything(_) => None,
+            Reach::Org(scope) => Some(scope.org()),
+        }
+    }
+}
 
 impl Caller {
     /// Lets the caller into `org` if it may do there what needs `permission`.
@@ -132,7 +187,7 @@ impl Caller {
             return Err(Denied::NotTheirs);
         }
         self.check(permission)?;
-        Ok(OrgScope { org: org.clone() })
+        Ok(OrgScope { org: org.clone(), actor: self.actor.clone() })
     }
 
     /// Lets the caller do what reaches beyond one organization.
@@ -141,7 +196,15 @@ impl Caller {
             return Err(Denied::GlobalOnly);
         }
         self.check(permission)?;
-        Ok(GlobalScope(()))
+        Ok(GlobalScope { actor: self.actor.clone() })
+    }
+
+    /// Lets the caller do, wherever it reaches, what needs `permission`.
+    pub fn enter_reach(&self, permission: Permission) -> Result<Reach, Denied> {
+        match &self.org {
+            Some(org) => self.enter(org, permission).map(Reach::Org),
+            None => self.enter_everything(permission).map(Reach::Everything),
+        }
     }
 
     fn check(&self, permission: Permission) -> Result<(), Denied> {
@@ -161,6 +224,8 @@ mod tests {
             api_key_id: Uuid::nil(),
             org: org.map(|org| org.parse().unwrap()),
             permissions: permissions.map(<[_]>::to_vec),
+            expires_at: None,
+            actor: Actor::system(),
         }
     }
 

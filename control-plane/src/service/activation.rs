@@ -1,14 +1,17 @@
 //! Activation: a device turns a one-time password into a client id and a secret.
 
-use std::net::IpAddr;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keypost_shared::id::DeviceId;
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::{Otp, SecretText, generate_client_secret};
+use serde_json::json;
 
 use super::attempts::{FailedAttempts, TooMany};
-use super::{Context, PUBLISH_PATIENCE, commit};
+use super::audit::{Actor, ActorKind, Event, RequestSource, Target};
+use super::change::Change;
+use super::{Context, PUBLISH_PATIENCE};
 use crate::store::otp::UsedOtp;
 use crate::store::publication::{Mark, Priority};
 use crate::store::{self, StoreError};
@@ -47,15 +50,15 @@ pub enum ActivationError {
 
 /// Uses up the one-time password `typed` and gives the client that it is for a new secret.
 ///
-/// `address` is who asks: failures count against it.
+/// `source` is who asks: failures count against its address.
 pub async fn activate(
     context: &Context,
     attempts: &FailedAttempts,
-    address: IpAddr,
+    source: RequestSource,
     typed: &str,
     device: Option<&DeviceId>,
 ) -> Result<Activation, ActivationError> {
-    let done = activate_uncounted(context, attempts, address, typed, device).await;
+    let done = activate_uncounted(context, attempts, source, typed, device).await;
     context.metrics.activation(match &done {
         Ok(_) => "activated",
         Err(ActivationError::InvalidOtp) => "invalid_otp",
@@ -68,13 +71,14 @@ pub async fn activate(
 async fn activate_uncounted(
     context: &Context,
     attempts: &FailedAttempts,
-    address: IpAddr,
+    source: RequestSource,
     typed: &str,
     device: Option<&DeviceId>,
 ) -> Result<Activation, ActivationError> {
-    let attempt = attempts.begin(address, context.now())?;
+    let attempt = attempts.begin(source.address, context.now())?;
+    let actor = Arc::new(source.actor(ActorKind::Otp, None, None));
     let activated = match Otp::parse(typed) {
-        Some(otp) => use_otp(context, &otp, device).await,
+        Some(otp) => use_otp(context, &actor, &otp, device).await,
         None => Err(ActivationError::InvalidOtp),
     };
     match activated {
@@ -84,7 +88,6 @@ async fn activate_uncounted(
     }
     let (client, client_secret, marks) = activated?;
 
-    context.publications.wake();
     let published = context.publications.published(&marks, PUBLISH_PATIENCE).await;
     tracing::info!(
         org = %client.org_id, env = %client.env_id, device = %client.device_id, client = %client.client_id, published,
@@ -96,27 +99,35 @@ async fn activate_uncounted(
 /// One transaction: the password is used up only if the client gets its secret and KV will be told.
 async fn use_otp(
     context: &Context,
+    actor: &Arc<Actor>,
     otp: &Otp,
     device: Option<&DeviceId>,
 ) -> Result<(UsedOtp, SecretText, Vec<Mark>), ActivationError> {
     let now = context.now();
     let hmac = context.master_key.otp_hmac(otp);
-    let mut tx = context.begin().await?;
-    let Some(client) = store::otp::use_up(&mut tx, &hmac, device, MOST_TRIES, now).await? else {
+    let mut change = Change::begin(context, actor).await?;
+    let Some(client) = store::otp::use_up(change.tx(), &hmac, device, MOST_TRIES, now).await? else {
         if let Some(device) = device {
-            store::otp::count_wrong_device(&mut tx, &hmac, device).await?;
-            commit(tx).await?;
+            store::otp::count_wrong_device(change.tx(), &hmac, device).await?;
+            change.commit().await?;
         }
         return Err(ActivationError::InvalidOtp);
     };
-    let secret = generate_client_secret(&mut context.rng());
+    let secret = generate_client_secret(&mut change.rng());
     let previous_expires_at = now + PREVIOUS_SECRET_LASTS;
-    if !store::oauth_client::activate(&mut tx, &client, &secret.hash(), now, previous_expires_at).await? {
+    if !store::oauth_client::activate(change.tx(), &client, &secret.hash(), now, previous_expires_at).await? {
         // The transaction is dropped, and the password stays as it was.
         return Err(ActivationError::InvalidOtp);
     }
-    let key = KvKey::Client(client.pool_id, client.client_id.clone());
-    let marks = store::publication::mark(&mut tx, &[key], Priority::Change, now).await?;
-    commit(tx).await?;
-    Ok((client, secret, marks))
+    change.mark(KvKey::Client(client.pool_id, client.client_id.clone()), Priority::Change);
+    change.set_actor(Arc::new(Actor { id: Some(client.device_id.to_string()), ..Actor::clone(actor) }));
+    let target = Target {
+        org: Some(client.org_id.clone()),
+        env: Some(client.env_id.clone()),
+        kind: "device",
+        id: client.device_id.to_string(),
+    };
+    let changes = json!({"after": {"app": client.device_app_id, "clientId": client.client_id}});
+    change.record(Event::new(target, "activate", changes));
+    Ok((client, secret, change.commit().await?))
 }

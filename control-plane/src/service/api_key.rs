@@ -1,9 +1,14 @@
 //! API keys: who a key is, and the first key there is.
 
-use keypost_shared::secret::{ApiKey, KeyKind};
+use std::sync::Arc;
 
+use keypost_shared::secret::{ApiKey, KeyKind};
+use serde_json::json;
+
+use super::Context;
 use super::access::Caller;
-use super::{Context, commit};
+use super::audit::{Actor, ActorKind, Event, RequestSource, Target};
+use super::change::Change;
 use crate::entropy::random_uuid;
 use crate::store::api_key::NewApiKey;
 use crate::store::{self, AdvisoryLock, StoreError};
@@ -20,11 +25,23 @@ pub enum AuthenticationError {
 }
 
 /// Whose key `text` is. A key whose checksum is wrong costs no look at the database.
-pub async fn authenticate(context: &Context, text: &str) -> Result<Caller, AuthenticationError> {
+pub async fn authenticate(
+    context: &Context,
+    text: &str,
+    source: RequestSource,
+) -> Result<Caller, AuthenticationError> {
     let key = ApiKey::parse(text).ok_or(AuthenticationError::NotValid)?;
     let mut connection = context.connection().await?;
-    let caller = store::api_key::find_caller(&mut connection, &key.hash(), context.now()).await?;
-    caller.ok_or(AuthenticationError::NotValid)
+    let found = store::api_key::find_holder(&mut connection, &key.hash(), context.now()).await?;
+    let holder = found.ok_or(AuthenticationError::NotValid)?;
+    let actor = source.actor(ActorKind::ApiKey, Some(holder.id.to_string()), Some(holder.name));
+    Ok(Caller {
+        api_key_id: holder.id,
+        org: holder.org,
+        permissions: holder.permissions,
+        expires_at: holder.expires_at,
+        actor: Arc::new(actor),
+    })
 }
 
 /// Sees to it that there is a key that reaches everything.
@@ -35,38 +52,39 @@ pub async fn ensure_first(
     context: &Context,
     configured: Option<&ApiKey>,
 ) -> Result<Option<ApiKey>, StoreError> {
-    let mut tx = context.begin().await?;
-    store::lock(&mut tx, AdvisoryLock::FirstApiKey).await?;
+    let mut change = Change::begin(context, &Actor::system()).await?;
+    store::lock(change.tx(), AdvisoryLock::FirstApiKey).await?;
     let made = match configured {
         Some(key) => {
-            if insert_global(context, &mut tx, key, "KEYPOST_ADMIN_API_KEY").await? {
+            if insert_global(&mut change, key, "KEYPOST_ADMIN_API_KEY").await? {
                 tracing::info!(prefix = key.display_prefix(), "the configured admin API key has been added");
             }
             None
         }
-        None if store::api_key::any(&mut tx).await? => None,
+        None if store::api_key::any(change.tx()).await? => None,
         None => {
             let key = ApiKey::generate(KeyKind::Admin, &mut context.rng());
-            insert_global(context, &mut tx, &key, "first admin key").await?;
+            insert_global(&mut change, &key, "first admin key").await?;
             Some(key)
         }
     };
-    commit(tx).await?;
+    change.commit().await?;
     Ok(made)
 }
 
-async fn insert_global(
-    context: &Context,
-    tx: &mut sqlx::PgConnection,
-    key: &ApiKey,
-    name: &str,
-) -> Result<bool, StoreError> {
+async fn insert_global(change: &mut Change, key: &ApiKey, name: &str) -> Result<bool, StoreError> {
     let new = NewApiKey {
-        id: random_uuid(&mut context.rng()),
+        id: random_uuid(&mut change.rng()),
         name,
         hash: key.hash(),
         prefix: key.display_prefix(),
-        created_at: context.now(),
+        created_at: change.now(),
     };
-    store::api_key::insert_global(tx, &new).await
+    let added = store::api_key::insert_global(change.tx(), &new).await?;
+    if added {
+        let target = Target { org: None, env: None, kind: "api_key", id: new.id.to_string() };
+        let changes = json!({"after": {"name": name, "prefix": new.prefix}});
+        change.record(Event::new(target, "create", changes));
+    }
+    Ok(added)
 }

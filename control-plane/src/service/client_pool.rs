@@ -3,8 +3,12 @@
 use keypost_shared::document::{ClaimsProfile, MAX_TOKEN_TTL};
 use keypost_shared::kv_key::KvKey;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
-use super::{Context, commit};
+use super::audit::Event;
+use super::change::Change;
+use super::precondition::Precondition;
+use super::{ChangeError, Context};
 use crate::clock::seconds;
 use crate::config::Mode;
 use crate::store::client_pool::{ClientPool, EarlierTokenTtl};
@@ -13,39 +17,20 @@ use crate::store::publication::Priority;
 use crate::store::{self, StoreError};
 
 /// What is to change; none leaves a rule as it is.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct PoolChange {
     /// How long access tokens live, in seconds.
     pub token_ttl_seconds: Option<u32>,
     /// For how long the edge may believe a copy, in seconds.
     pub max_staleness_seconds: Option<u32>,
     /// Which claims tokens carry.
+    #[schema(value_type = Option<String>)]
     pub claims_profile: Option<ClaimsProfile>,
     /// The tokens' `aud`.
     pub audience: Option<Vec<String>>,
     /// The origins that browsers may POST from.
     pub cors_origins: Option<Vec<String>>,
-}
-
-/// Why a pool was not changed.
-#[derive(Debug, thiserror::Error)]
-pub enum ChangeError {
-    /// A number is outside what this deployment allows.
-    #[error("{field} must be from {least} to {most}")]
-    OutOfBounds {
-        /// The rule's name in the API.
-        field: &'static str,
-        /// The least that is allowed.
-        least: u32,
-        /// The most that is allowed.
-        most: u32,
-    },
-    /// The pool has been deleted in the meantime.
-    #[error("the pool is gone")]
-    Gone,
-    /// The database.
-    #[error(transparent)]
-    Store(#[from] StoreError),
 }
 
 /// The environment's pool.
@@ -58,22 +43,22 @@ pub async fn find(context: &Context, scope: &EnvScope) -> Result<Option<ClientPo
 pub async fn change(
     context: &Context,
     scope: &EnvScope,
-    change: PoolChange,
+    precondition: &Precondition,
+    rules: PoolChange,
 ) -> Result<ClientPool, ChangeError> {
-    check_bounds(context.mode, &change)?;
-    let now = context.now();
-    let mut tx = context.begin().await?;
-    let before = store::client_pool::find_for_update(&mut tx, scope).await?.ok_or(ChangeError::Gone)?;
-    let longest_window = store::snapshot::longest_window(&mut tx).await?;
-    let after = apply(before, change, now);
-    store::client_pool::update(&mut tx, scope, &after).await?;
-    let mut keys = vec![KvKey::Pool(after.id)];
+    check_bounds(context.mode, &rules)?;
+    let mut change = Change::begin(context, scope.actor()).await?;
+    let before = store::client_pool::find_for_update(change.tx(), scope).await?.ok_or(ChangeError::Gone)?;
+    precondition.check(before.updated_at)?;
+    let longest_window = store::snapshot::longest_window(change.tx()).await?;
+    let after = apply(before.clone(), rules, change.touch(before.updated_at));
+    store::client_pool::update(change.tx(), scope, &after).await?;
+    change.mark(KvKey::Pool(after.id), Priority::Change);
     if longest_window.is_none_or(|longest| longest < after.max_staleness_seconds) {
-        keys.push(KvKey::Trust);
+        change.mark(KvKey::Trust, Priority::Change);
     }
-    store::publication::mark(&mut tx, &keys, Priority::Change, now).await?;
-    commit(tx).await?;
-    context.publications.wake();
+    change.record(Event::updated(scope.target("pool", after.id), &before, &after));
+    change.commit().await?;
     Ok(after)
 }
 
@@ -85,7 +70,7 @@ fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {
     let longest_ttl = u32::try_from(MAX_TOKEN_TTL).unwrap_or(u32::MAX);
     let check = |field, value: Option<u32>, least, most| match value {
         Some(value) if !(least..=most).contains(&value) => {
-            Err(ChangeError::OutOfBounds { field, least, most })
+            Err(ChangeError::Wrong { field, detail: format!("must be from {least} to {most}") })
         }
         _ => Ok(()),
     };

@@ -4,22 +4,30 @@ use std::collections::BTreeMap;
 
 use keypost_shared::id::DeviceId;
 use serde_json::value::RawValue;
+use utoipa::ToSchema;
 
-use super::{Context, CreateError, commit};
+use super::audit::Event;
+use super::change::Change;
+use super::{Context, CreateError};
 use crate::store::device::{Device, DeviceStatus};
 use crate::store::environment::EnvScope;
 use crate::store::{self, StoreError};
 
 /// A device to create.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct NewDevice {
     /// Its id.
+    #[schema(value_type = String, pattern = "^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$")]
     pub id: DeviceId,
     /// Its name.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// What it is.
+    #[schema(max_length = 2000)]
     pub description: Option<String>,
     /// What its tokens carry as `metadata`: a JSON object.
+    #[schema(value_type = Option<Object>)]
     pub metadata: Box<RawValue>,
     /// Its own tags.
     pub tags: BTreeMap<String, String>,
@@ -30,8 +38,8 @@ pub struct NewDevice {
 }
 
 /// Creates a device. It has no client yet, so KV need not know of it.
-pub async fn create(context: &Context, scope: &EnvScope, new: NewDevice) -> Result<Device, CreateError> {
-    let now = context.now();
+pub async fn create(change: &mut Change, scope: &EnvScope, new: NewDevice) -> Result<Device, CreateError> {
+    let now = change.now();
     let device = Device {
         id: new.id,
         name: new.name,
@@ -45,9 +53,8 @@ pub async fn create(context: &Context, scope: &EnvScope, new: NewDevice) -> Resu
         created_at: now,
         updated_at: now,
     };
-    let mut tx = context.begin().await?;
-    store::device::insert(&mut tx, scope, &device).await?;
-    commit(tx).await?;
+    store::device::insert(change.tx(), scope, &device).await?;
+    change.record(Event::created(scope.target("device", &device.id), &device));
     Ok(device)
 }
 

@@ -5,15 +5,16 @@ use std::collections::BTreeMap;
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::{EnvId, PoolId};
 use keypost_shared::kv_key::KvKey;
-use sqlx::PgConnection;
-use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::access::OrgScope;
-use super::{Context, CreateError, PUBLISH_PATIENCE, commit};
+use super::audit::{Event, Target};
+use super::change::Change;
+use super::{Context, CreateError, PUBLISH_PATIENCE};
 use crate::crypto_at_rest::KeyPurpose;
 use crate::entropy::random_uuid;
 use crate::store::environment::{EnvScope, Environment};
-use crate::store::publication::Priority;
+use crate::store::publication::{Mark, Priority};
 use crate::store::signing_key::NewSigningKey;
 use crate::store::{self, StoreError};
 
@@ -22,13 +23,17 @@ pub const DEFAULT_TAGS: [&str; 8] =
     ["country", "business_unit_id", "device_id", "device_type", "state", "store_type", "brand", "app_id"];
 
 /// An environment to create.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
 pub struct NewEnvironment {
     /// Its id.
+    #[schema(value_type = String, pattern = "^[a-z0-9][a-z0-9-]{0,62}$")]
     pub id: EnvId,
     /// Its name.
+    #[schema(min_length = 1, max_length = 200)]
     pub name: String,
     /// What it is.
+    #[schema(max_length = 2000)]
     pub description: Option<String>,
     /// The tags that every device has; where none are given, the eight of [`DEFAULT_TAGS`] with `*`.
     pub tag_defaults: Option<BTreeMap<String, String>>,
@@ -41,12 +46,12 @@ pub struct NewEnvironment {
 /// Creates an environment, its pool, and two keys: one that signs at once and the one that will follow it, both in the
 /// key set from the start. Also says whether the pool's document is in KV.
 pub async fn create(
-    context: &Context,
+    change: &mut Change,
     scope: &OrgScope,
     new: NewEnvironment,
-) -> Result<(Environment, bool), CreateError> {
-    let now = context.now();
-    let pool_id = PoolId(random_uuid(&mut context.rng()));
+) -> Result<Environment, CreateError> {
+    let now = change.now();
+    let pool_id = PoolId(random_uuid(&mut change.rng()));
     let environment = Environment {
         org_id: scope.org().clone(),
         id: new.id,
@@ -61,24 +66,24 @@ pub async fn create(
     };
     let env_scope = environment.within(scope);
 
-    let mut tx = context.begin().await?;
-    let longest_window = store::snapshot::longest_window(&mut tx).await?;
-    store::environment::insert(&mut tx, scope, &environment).await?;
-    let window = store::client_pool::insert(&mut tx, &env_scope, now).await?;
-    add_key(context, &mut tx, &env_scope, true, now).await?;
-    add_key(context, &mut tx, &env_scope, false, now).await?;
-    let mut keys = vec![KvKey::Pool(pool_id)];
+    let longest_window = store::snapshot::longest_window(change.tx()).await?;
+    store::environment::insert(change.tx(), scope, &environment).await?;
+    let window = store::client_pool::insert(change.tx(), &env_scope, now).await?;
+    add_key(change, &env_scope, true).await?;
+    add_key(change, &env_scope, false).await?;
+    change.mark(KvKey::Pool(pool_id), Priority::Change);
     if longest_window.is_none_or(|longest| longest < window) {
-        keys.push(KvKey::Trust);
+        change.mark(KvKey::Trust, Priority::Change);
     }
-    let mut marks = store::publication::mark(&mut tx, &keys, Priority::Change, now).await?;
+    change.record(Event::created(target(&env_scope), &environment));
+    Ok(environment)
+}
+
+/// Waits until the document of a new environment's pool is in KV, for a while. Says whether it is.
+pub async fn wait_until_published(context: &Context, mut marks: Vec<Mark>) -> bool {
     // Tokens can be had as soon as the pool is there: the trust document in KV is good as it is, for a while.
     marks.retain(|mark| mark.key != KvKey::Trust);
-    commit(tx).await?;
-
-    context.publications.wake();
-    let published = context.publications.published(&marks, PUBLISH_PATIENCE).await;
-    Ok((environment, published))
+    context.publications.published(&marks, PUBLISH_PATIENCE).await
 }
 
 /// An environment of the organization.
@@ -97,24 +102,22 @@ pub async fn is_published(context: &Context, environment: &Environment) -> Resul
     store::publication::was_ever_published(&mut connection, &KvKey::Pool(environment.pool_id)).await
 }
 
-async fn add_key(
-    context: &Context,
-    tx: &mut PgConnection,
-    scope: &EnvScope,
-    active: bool,
-    now: OffsetDateTime,
-) -> Result<(), CreateError> {
-    let mut rng = context.rng();
+async fn add_key(change: &mut Change, scope: &EnvScope, active: bool) -> Result<(), CreateError> {
+    let mut rng = change.rng();
     let key = PrivateKey::generate(&mut rng);
-    let private_sealed = context.master_key.seal(KeyPurpose::Pool(scope.pool()), &key, &mut rng)?;
+    let private_sealed = change.context().master_key.seal(KeyPurpose::Pool(scope.pool()), &key, &mut rng)?;
     let new = NewSigningKey {
         kid: key.kid(),
         public: key.public(),
         private_sealed: &private_sealed,
         active,
-        created_at: now,
+        created_at: change.now(),
     };
-    Ok(store::signing_key::insert(tx, scope, &new).await?)
+    Ok(store::signing_key::insert(change.tx(), scope, &new).await?)
+}
+
+fn target(scope: &EnvScope) -> Target {
+    scope.target("environment", scope.env())
 }
 
 fn default_tags() -> BTreeMap<String, String> {

@@ -7,6 +7,8 @@ pub mod access;
 pub mod activation;
 pub mod api_key;
 pub mod attempts;
+pub mod audit;
+pub mod change;
 pub mod client_pool;
 pub mod device;
 pub mod device_app;
@@ -14,17 +16,18 @@ pub mod environment;
 pub mod organization;
 pub mod otp;
 pub mod pool_urls;
+pub mod precondition;
 pub mod sync;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use sqlx::PgPool;
 use sqlx::pool::PoolConnection;
-use sqlx::{Postgres, Transaction};
+use sqlx::{PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tracing::Instrument;
 
+use self::precondition::Outdated;
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
@@ -69,7 +72,7 @@ impl Context {
         self.entropy.rng()
     }
 
-    async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
+    pub(crate) async fn begin(&self) -> Result<Transaction<'static, Postgres>, StoreError> {
         let asked = Instant::now();
         let begun = self.db.begin().instrument(traces::acquire()).await;
         self.metrics.acquired(asked.elapsed());
@@ -113,6 +116,27 @@ impl From<StoreError> for CreateError {
     }
 }
 
-async fn commit(tx: Transaction<'static, Postgres>) -> Result<(), StoreError> {
-    Ok(tx.commit().await?)
+/// Why something was not changed.
+#[derive(Debug, thiserror::Error)]
+pub enum ChangeError {
+    /// It has been deleted in the meantime.
+    #[error("it is gone")]
+    Gone,
+    /// It is not in the state that the change was meant for.
+    #[error(transparent)]
+    Outdated(#[from] Outdated),
+    /// A field is not what this deployment allows.
+    #[error("{field} {detail}")]
+    Wrong {
+        /// The field's name in the API.
+        field: &'static str,
+        /// What it must be.
+        detail: String,
+    },
+    /// It cannot be deleted as long as there is something that belongs to it, such as `devices`.
+    #[error("it has {0}")]
+    HasChildren(&'static str),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
 }

@@ -1,9 +1,12 @@
 //! One-time passwords for the activation of devices.
 
 use keypost_shared::secret::Otp;
+use serde_json::json;
 use time::OffsetDateTime;
 
-use super::{Context, CreateError, commit};
+use super::CreateError;
+use super::audit::Event;
+use super::change::Change;
 use crate::clock::seconds;
 use crate::store;
 use crate::store::device_app::DeviceApp;
@@ -27,27 +30,22 @@ pub struct NewOtp {
 
 /// Makes a password for an app; an earlier one of the app ends.
 pub async fn create(
-    context: &Context,
+    change: &mut Change,
     scope: &EnvScope,
     app: &DeviceApp,
     ttl_seconds: u32,
 ) -> Result<NewOtp, CreateError> {
-    let now = context.now();
+    let now = change.now();
     let expires_at = now + seconds(ttl_seconds);
-    let mut drawn = 0;
-    loop {
-        let otp = Otp::generate(&mut context.rng());
-        let hmac = context.master_key.otp_hmac(&otp);
-        let mut tx = context.begin().await?;
-        let done = store::otp::replace(&mut tx, scope, app.id, &hmac, now, expires_at).await;
-        drawn += 1;
-        match done {
-            Ok(()) => {
-                commit(tx).await?;
-                return Ok(NewOtp { otp, expires_at });
-            }
-            Err(error) if error.is_duplicate() && drawn < DRAWS => {}
-            Err(error) => return Err(error.into()),
+    for _ in 0..DRAWS {
+        let otp = Otp::generate(&mut change.rng());
+        let hmac = change.context().master_key.otp_hmac(&otp);
+        if store::otp::replace(change.tx(), scope, app.id, &hmac, now, expires_at).await? {
+            let changes =
+                json!({"after": {"app": app.id, "device": app.device_id, "ttlSeconds": ttl_seconds}});
+            change.record(Event::new(scope.target("otp", app.id), "create", changes));
+            return Ok(NewOtp { otp, expires_at });
         }
     }
+    Err(CreateError::IdTaken)
 }

@@ -1,12 +1,13 @@
 //! `api_key`.
 
+use keypost_shared::id::OrgId;
 use keypost_shared::secret::SecretHash;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{StoreError, id};
-use crate::service::access::Caller;
+use crate::service::access::Permission;
 
 /// A key to store. The key itself is not in it, only its hash.
 #[derive(Clone, Debug)]
@@ -23,15 +24,31 @@ pub struct NewApiKey<'a> {
     pub created_at: OffsetDateTime,
 }
 
-/// Whoever holds the key with this hash, if it is good now.
-pub async fn find_caller(
+/// Whoever holds a key that is good now.
+#[derive(Clone, Debug)]
+pub struct Holder {
+    /// The key's id.
+    pub id: Uuid,
+    /// What the key is for.
+    pub name: String,
+    /// The one organization that it reaches; none for a global admin key.
+    pub org: Option<OrgId>,
+    /// What it is narrowed to; none for all that its reach allows.
+    pub permissions: Option<Vec<Permission>>,
+    /// When it expires.
+    pub expires_at: Option<OffsetDateTime>,
+}
+
+/// Whoever holds the key with this hash, if it is good now. After a rotation, the hash before counts for its overlap.
+pub async fn find_holder(
     tx: &mut PgConnection,
     hash: &SecretHash,
     now: OffsetDateTime,
-) -> Result<Option<Caller>, StoreError> {
+) -> Result<Option<Holder>, StoreError> {
     let row = sqlx::query!(
-        "select id, org_id, permissions from api_key
-          where key_hash = $1 and (expires_at is null or expires_at > $2)",
+        "select id, name, org_id, permissions, expires_at from api_key
+          where (key_hash = $1 or (previous_key_hash = $1 and previous_expires_at > $2))
+            and (expires_at is null or expires_at > $2)",
         hash.as_bytes().as_slice(),
         now,
     )
@@ -40,10 +57,12 @@ pub async fn find_caller(
     row.map(|row| {
         // A permission that a later version knows gives nothing in this one.
         let known = |names: Vec<String>| names.iter().filter_map(|name| name.parse().ok()).collect();
-        Ok(Caller {
-            api_key_id: row.id,
+        Ok(Holder {
+            id: row.id,
+            name: row.name,
             org: row.org_id.map(|org| id("api_key.org_id", &org)).transpose()?,
             permissions: row.permissions.map(known),
+            expires_at: row.expires_at,
         })
     })
     .transpose()

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keypost_shared::document::ClaimsProfile;
 use keypost_shared::id::{ClientAppId, PoolId};
 use keypost_shared::scope::Scopes;
+use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
@@ -13,13 +14,15 @@ use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
 
 /// An environment's client pool: its issuer's rules.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct ClientPool {
     /// Its id, part of its issuer.
     pub id: PoolId,
     /// How long access tokens live, in seconds.
     pub token_ttl_seconds: u32,
     /// A longer lifetime that tokens still valid may have.
+    #[serde(skip)]
     pub earlier_token_ttl: Option<EarlierTokenTtl>,
     /// Which claims tokens carry.
     pub claims_profile: ClaimsProfile,
@@ -42,8 +45,10 @@ pub struct ClientPool {
     /// Whether a token got by certificate is bound to it.
     pub bind_to_certificate: bool,
     /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
@@ -57,7 +62,8 @@ pub struct EarlierTokenTtl {
 }
 
 /// Which devices may come with a certificate, and what they are then (design §8).
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Provisioning {
     /// `off`, `registered` or `auto`.
     pub mode: String,

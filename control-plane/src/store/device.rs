@@ -5,6 +5,7 @@ use std::fmt;
 use std::str::FromStr;
 
 use keypost_shared::id::DeviceId;
+use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -14,7 +15,8 @@ use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
 
 /// A device of an environment.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Device {
     /// Its id within the environment.
     pub id: DeviceId,
@@ -33,15 +35,19 @@ pub struct Device {
     /// Whether it may have tokens.
     pub status: DeviceStatus,
     /// When it was last activated.
+    #[serde(with = "time::serde::rfc3339::option")]
     pub last_activated_at: Option<OffsetDateTime>,
     /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
 /// Where a device stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "lowercase")]
 pub enum DeviceStatus {
     /// Known, never activated.
     Registered,

@@ -2,6 +2,7 @@
 
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId};
 use keypost_shared::scope::Scopes;
+use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -10,7 +11,8 @@ use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
 
 /// An application on a device.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct DeviceApp {
     /// Its id.
     pub id: Uuid,
@@ -31,8 +33,10 @@ pub struct DeviceApp {
     /// Whether it has been activated.
     pub activated: bool,
     /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 

@@ -1,17 +1,21 @@
 //! `environment`.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
 use keypost_shared::id::{EnvId, OrgId, PoolId};
+use serde::Serialize;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::{StoreError, id};
 use crate::service::access::OrgScope;
+use crate::service::audit::{Actor, Target};
 
 /// A part of an organization with devices and a client pool of its own.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Environment {
     /// The organization that it belongs to.
     pub org_id: OrgId,
@@ -30,8 +34,10 @@ pub struct Environment {
     /// The servers of a device that names none.
     pub server_urls: Vec<String>,
     /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
@@ -41,6 +47,7 @@ pub struct EnvScope {
     org: OrgId,
     env: EnvId,
     pool: PoolId,
+    actor: Arc<Actor>,
 }
 
 impl EnvScope {
@@ -58,12 +65,27 @@ impl EnvScope {
     pub fn pool(&self) -> PoolId {
         self.pool
     }
+
+    /// Who acts.
+    pub fn actor(&self) -> &Arc<Actor> {
+        &self.actor
+    }
+
+    /// Something of the environment, as audit events name it.
+    pub fn target(&self, kind: &'static str, id: impl ToString) -> Target {
+        Target { org: Some(self.org.clone()), env: Some(self.env.clone()), kind, id: id.to_string() }
+    }
 }
 
 impl Environment {
     /// The scope to act in it. The organization is the one that the caller may act in, whatever this environment says.
     pub fn within(&self, scope: &OrgScope) -> EnvScope {
-        EnvScope { org: scope.org().clone(), env: self.id.clone(), pool: self.pool_id }
+        EnvScope {
+            org: scope.org().clone(),
+            env: self.id.clone(),
+            pool: self.pool_id,
+            actor: scope.actor().clone(),
+        }
     }
 }
 

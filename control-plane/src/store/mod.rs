@@ -5,10 +5,12 @@
 //! not a caller's and has questions of its own.
 
 pub mod api_key;
+pub mod audit;
 pub mod client_pool;
 pub mod device;
 pub mod device_app;
 pub mod environment;
+pub mod idempotency;
 pub mod oauth_client;
 pub mod organization;
 pub mod otp;

@@ -1,14 +1,16 @@
 //! `organization`.
 
 use keypost_shared::id::OrgId;
+use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
 use super::{StoreError, id};
-use crate::service::access::{GlobalScope, OrgScope};
+use crate::service::access::{GlobalScope, OrgScope, Reach};
 
 /// A tenant.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
 pub struct Organization {
     /// Its id.
     pub id: OrgId,
@@ -17,15 +19,17 @@ pub struct Organization {
     /// What it is.
     pub description: Option<String>,
     /// When it was created.
+    #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
+    #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
 }
 
 /// Adds an organization. [`StoreError::is_duplicate`] where the id is taken.
 pub async fn insert(
     tx: &mut PgConnection,
-    _: GlobalScope,
+    _: &GlobalScope,
     organization: &Organization,
 ) -> Result<(), StoreError> {
     let Organization { id, name, description, created_at, updated_at } = organization;
@@ -44,20 +48,90 @@ pub async fn insert(
 
 /// The organization, if there is one.
 pub async fn find(tx: &mut PgConnection, scope: &OrgScope) -> Result<Option<Organization>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         "select id, name, description, created_at, updated_at from organization where id = $1",
         scope.org().as_str(),
     )
     .fetch_optional(tx)
     .await?;
-    row.map(|row| {
-        Ok(Organization {
+    row.map(Organization::try_from).transpose()
+}
+
+/// The organization, locked until the transaction ends.
+pub async fn find_for_update(
+    tx: &mut PgConnection,
+    scope: &OrgScope,
+) -> Result<Option<Organization>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        "select id, name, description, created_at, updated_at from organization where id = $1 for update",
+        scope.org().as_str(),
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(Organization::try_from).transpose()
+}
+
+/// Organizations within reach, by id, after `after`; at most `rows`.
+pub async fn list(
+    tx: &mut PgConnection,
+    reach: &Reach,
+    after: Option<&OrgId>,
+    rows: i64,
+) -> Result<Vec<Organization>, StoreError> {
+    let found = sqlx::query_as!(
+        Row,
+        "select id, name, description, created_at, updated_at
+           from organization
+          where ($1::text is null or id = $1) and ($2::text is null or id > $2)
+          order by id
+          limit $3",
+        reach.org().map(OrgId::as_str),
+        after.map(OrgId::as_str),
+        rows,
+    )
+    .fetch_all(tx)
+    .await?;
+    found.into_iter().map(Organization::try_from).collect()
+}
+
+/// Writes what can be changed.
+pub async fn update(
+    tx: &mut PgConnection,
+    scope: &OrgScope,
+    organization: &Organization,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update organization set name = $2, description = $3, updated_at = $4 where id = $1",
+        scope.org().as_str(),
+        organization.name,
+        organization.description.as_deref(),
+        organization.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    id: String,
+    name: String,
+    description: Option<String>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for Organization {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
             id: id("organization.id", &row.id)?,
             name: row.name,
             description: row.description,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
-    })
-    .transpose()
+    }
 }

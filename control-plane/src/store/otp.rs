@@ -32,9 +32,8 @@ pub struct UsedOtp {
     pub scopes: Scopes,
 }
 
-/// Gives an app of the environment a password; an earlier one of the app ends.
-///
-/// [`StoreError::is_duplicate`] where another app has the same password, which the caller answers with a new one.
+/// Gives an app of the environment a password; an earlier one of the app ends. False, and nothing is changed, where
+/// another app has the same password, which the caller answers with a new one.
 pub async fn replace(
     tx: &mut PgConnection,
     scope: &EnvScope,
@@ -42,7 +41,18 @@ pub async fn replace(
     code_hmac: &[u8; 32],
     created_at: OffsetDateTime,
     expires_at: OffsetDateTime,
-) -> Result<(), StoreError> {
+) -> Result<bool, StoreError> {
+    // Asked first, because an insert that fails would end the transaction. Of two that draw the same at the same instant
+    // one fails after all, and is told to try again.
+    let taken = sqlx::query_scalar!(
+        r#"select exists (select from otp where code_hmac = $1) as "taken!""#,
+        code_hmac.as_slice()
+    )
+    .fetch_one(&mut *tx)
+    .await?;
+    if taken {
+        return Ok(false);
+    }
     sqlx::query!(
         "insert into otp (device_app_id, org_id, code_hmac, created_at, expires_at, used_at, wrong_tries)
          values ($1, $2, $3, $4, $5, null, 0)
@@ -58,7 +68,7 @@ pub async fn replace(
     )
     .execute(tx)
     .await?;
-    Ok(())
+    Ok(true)
 }
 
 /// Uses a password up, if it is good now, has been tried fewer than `most_tries` times with a wrong device, and is for

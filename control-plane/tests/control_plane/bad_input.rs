@@ -251,7 +251,7 @@ async fn unknown_paths_and_methods_are_problems() {
         app.call("GET", path, None).await.assert_problem(404, "not_found");
     }
     for (method, path, allow) in [
-        ("DELETE", "/api/internal/org", "POST"),
+        ("DELETE", "/api/internal/org", "POST,GET,HEAD"),
         ("GET", "/api/otp/activate", "POST"),
         ("PUT", "/api/internal/org/acme/env/prod/pool", "GET,HEAD,PATCH"),
         ("POST", "/healthz", "GET,HEAD"),

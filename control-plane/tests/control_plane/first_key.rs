@@ -9,6 +9,7 @@ use keypost::metrics::Metrics;
 use keypost::publisher::Publications;
 use keypost::service::Context;
 use keypost::service::api_key::{authenticate, ensure_first};
+use keypost::service::audit::RequestSource;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
 
@@ -39,7 +40,7 @@ async fn the_first_start_makes_one_key_and_later_ones_none() {
     );
     let made: Vec<ApiKey> = [starts.0, starts.1, starts.2].into_iter().filter_map(Result::unwrap).collect();
     assert_eq!(made.len(), 1, "of three starts at once exactly one makes it");
-    let caller = authenticate(&context, made[0].expose()).await.unwrap();
+    let caller = authenticate(&context, made[0].expose(), nowhere()).await.unwrap();
     assert!(caller.org.is_none() && caller.permissions.is_none());
     assert!(ensure_first(&context, None).await.unwrap().is_none());
 }
@@ -53,10 +54,10 @@ async fn a_configured_key_is_added_once_and_again_if_it_is_missing() {
         assert!(ensure_first(&context, Some(&key)).await.unwrap().is_none(), "it is not shown");
     }
     assert_eq!(database.number("select count(*) from api_key").await, 1);
-    assert!(authenticate(&context, key.expose()).await.is_ok());
+    assert!(authenticate(&context, key.expose(), nowhere()).await.is_ok());
     let another = ApiKey::generate(KeyKind::Admin, &mut OsRng);
     ensure_first(&context, Some(&another)).await.unwrap();
-    assert!(authenticate(&context, another.expose()).await.is_ok());
+    assert!(authenticate(&context, another.expose(), nowhere()).await.is_ok());
     assert_eq!(database.number("select count(*) from api_key").await, 2);
 }
 
@@ -70,4 +71,8 @@ async fn the_database_holds_a_hash_and_not_the_key() {
         .unwrap();
     assert!(!row.contains(key.expose()), "{row}");
     assert!(row.contains(key.display_prefix()));
+}
+
+fn nowhere() -> RequestSource {
+    RequestSource { address: "192.0.2.1".parse().unwrap(), request_id: None }
 }

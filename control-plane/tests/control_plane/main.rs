@@ -14,6 +14,7 @@ mod bad_input;
 mod cli;
 mod first_key;
 mod limits;
+mod management;
 mod metrics;
 mod provisioning;
 mod publisher;

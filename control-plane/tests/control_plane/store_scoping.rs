@@ -1,6 +1,7 @@
 //! Another organization's rows cannot be reached, and cannot be referred to.
 
 use keypost::service::access::{Caller, OrgScope, Permission};
+use keypost::service::audit::Actor;
 use keypost::store;
 use keypost::store::device_app::AppName;
 use keypost::store::environment::EnvScope;
@@ -19,7 +20,13 @@ async fn two_organizations() -> TestApp {
 }
 
 fn scope(org: &str) -> OrgScope {
-    let caller = Caller { api_key_id: Uuid::nil(), org: Some(org.parse().unwrap()), permissions: None };
+    let caller = Caller {
+        api_key_id: Uuid::nil(),
+        org: Some(org.parse().unwrap()),
+        permissions: None,
+        expires_at: None,
+        actor: Actor::system(),
+    };
     caller.enter(&org.parse().unwrap(), Permission::OrgWrite).unwrap()
 }
 

@@ -1,0 +1,187 @@
+//! The OpenAPI document (3.1): what all operations have in common is added here, once.
+
+use axum::Json;
+use axum::response::{IntoResponse, Response};
+use axum::routing::{MethodRouter, get};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::response::Response as ApiResponse;
+use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
+use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
+use utoipa::{OpenApi as _, PartialSchema, ToSchema};
+
+use super::problem::ProblemAnswer;
+
+const MANAGEMENT: &str = "/api/internal/";
+
+#[derive(utoipa::OpenApi)]
+#[openapi(
+    info(
+        title = "Keypost control plane",
+        description = "Management of organizations, environments, client pools and devices, and the activation of devices. \
+            Errors are problems (RFC 9457); every answer carries X-Request-Id. Creating requests honour Idempotency-Key, \
+            changing ones If-Match.",
+        license(name = "Apache-2.0 OR MIT", identifier = "Apache-2.0 OR MIT")
+    ),
+    tags(
+        (name = "Organizations", description = "Tenants"),
+        (name = "Environments", description = "Parts of an organization, each with a client pool"),
+        (name = "Devices", description = "The devices of an environment, their apps, and how they are activated"),
+        (name = "Service clients", description = "OAuth clients that are bound to no device"),
+        (name = "API keys", description = "Keys for this API"),
+        (name = "Audit", description = "Who did what"),
+        (name = "Publishing", description = "What KV is told"),
+        (name = "Probes", description = "Whether it runs"),
+    )
+)]
+struct Common;
+
+/// What the routers' documents are merged into.
+pub(super) fn base() -> OpenApi {
+    let mut api = Common::openapi();
+    let components = api.components.get_or_insert_default();
+    components.schemas.insert("Problem".to_owned(), ProblemAnswer::schema());
+    let mut schemas = Vec::new();
+    ProblemAnswer::schemas(&mut schemas);
+    components.schemas.extend(schemas);
+    let key = ApiKeyValue::with_description("X-API-Key", "kp_admin_… or kp_org_…");
+    components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    api
+}
+
+/// Adds to every operation what follows from its path and method.
+pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+    for (path, item) in &mut api.paths.paths {
+        for (method, operation) in operations(item) {
+            add_parameters(path, method, operation);
+            add_answers(path, method, operation);
+            if path.starts_with(MANAGEMENT) {
+                let none: [&str; 0] = [];
+                operation.security = Some(vec![SecurityRequirement::new("apiKey", none)]);
+            }
+        }
+    }
+    api
+}
+
+/// Serves the document.
+pub(super) fn serve<S: Clone + Send + Sync + 'static>(api: OpenApi) -> MethodRouter<S> {
+    get(async move || -> Response { Json(api).into_response() })
+}
+
+fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
+    let PathItem { get, put, post, delete, patch, .. } = item;
+    [("get", get), ("put", put), ("post", post), ("delete", delete), ("patch", patch)]
+        .into_iter()
+        .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
+    let mut parameters = Vec::new();
+    let names = path.split('/').filter_map(|part| part.strip_prefix('{')?.strip_suffix('}'));
+    parameters.extend(names.map(path_parameter));
+    let is_list = operation.operation_id.as_ref().is_some_and(|id| id.starts_with("list"));
+    if is_list {
+        parameters.push(query("limit", "How many items at most.", whole_number(1, 500)));
+        parameters.push(query("cursor", "The nextCursor of the page before.", text(None)));
+    }
+    if creates(operation) && path.starts_with(MANAGEMENT) {
+        let about = "The same request with the same key gets the same answer, for 24 hours.";
+        parameters.push(header("Idempotency-Key", about));
+    }
+    if matches!(method, "put" | "patch" | "delete") {
+        parameters.push(header("If-Match", "The ETag of the state that the change is meant for."));
+    }
+    operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
+}
+
+fn creates(operation: &Operation) -> bool {
+    operation.responses.responses.contains_key("201")
+}
+
+fn add_answers(path: &str, method: &str, operation: &mut Operation) {
+    let has_body = operation.request_body.is_some();
+    let mut answers = vec![("503", "The service is not available now: Retry-After says when to come back.")];
+    if path.starts_with("/api/") {
+        answers.push(("400", "The request is wrong: errors names the fields."));
+        answers.push(("429", "Too many requests: Retry-After says when to come back."));
+    }
+    if path.starts_with(MANAGEMENT) {
+        answers.push(("401", "No API key, or none that is good."));
+        answers.push(("403", "The API key lacks the permission."));
+    }
+    if path.contains('{') {
+        answers.push(("404", "It is not there, or not the caller's."));
+    }
+    if has_body {
+        answers.push(("408", "The body did not arrive."));
+        answers.push(("413", "The body is too large."));
+        answers.push(("415", "The content type is not supported."));
+    }
+    if creates(operation) {
+        answers.push(("409", "It exists already."));
+        answers.push(("422", "The Idempotency-Key came with another request before."));
+    }
+    if method == "delete" {
+        answers.push(("409", "Something belongs to it."));
+    }
+    if matches!(method, "put" | "patch" | "delete") {
+        answers.push(("412", "It is not in the state that If-Match names."));
+    }
+    for (status, about) in answers {
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(about).into());
+    }
+}
+
+fn problem(about: &str) -> ApiResponse {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Problem"))).build();
+    let mut response = ApiResponse::new(about);
+    response.content.insert("application/problem+json".to_owned(), RefOr::T(content));
+    response
+}
+
+fn path_parameter(name: &str) -> Parameter {
+    let (about, schema) = match name {
+        "orgId" => ("The organization's id.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
+        "envId" => ("The environment's id.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
+        "deviceId" => ("The device's id.", text(Some("^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))),
+        "appId" => ("The app's id, or its clientAppId.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
+        _ => ("The id.", text(None)),
+    };
+    parameter(ParameterIn::Path, name, about, schema, Required::True)
+}
+
+fn query(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
+    parameter(ParameterIn::Query, name, about, schema, Required::False)
+}
+
+fn header(name: &str, about: &str) -> Parameter {
+    parameter(ParameterIn::Header, name, about, text(None), Required::False)
+}
+
+fn parameter(
+    place: ParameterIn,
+    name: &str,
+    about: &str,
+    schema: ObjectBuilder,
+    required: Required,
+) -> Parameter {
+    ParameterBuilder::new()
+        .name(name)
+        .parameter_in(place)
+        .description(Some(about))
+        .required(required)
+        .schema(Some(RefOr::T(schema.build().into())))
+        .build()
+}
+
+fn text(pattern: Option<&str>) -> ObjectBuilder {
+    ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(pattern)
+}
+
+fn whole_number(least: u32, most: u32) -> ObjectBuilder {
+    ObjectBuilder::new()
+        .schema_type(SchemaType::Type(Type::Integer))
+        .minimum(Some(f64::from(least)))
+        .maximum(Some(f64::from(most)))
+}

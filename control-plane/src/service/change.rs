@@ -1,0 +1,137 @@
+//! A change under way: one transaction with the rows, the marks for KV, and the audit events.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+
+use keypost_shared::kv_key::KvKey;
+use sqlx::{PgConnection, Postgres, Transaction};
+use time::{Duration, OffsetDateTime};
+
+use super::Context;
+use super::audit::{Actor, ChainedEvent, Event};
+use crate::entropy::Rng;
+use crate::store::audit::GLOBAL_CHAIN;
+use crate::store::publication::{Mark, Priority};
+use crate::store::{self, StoreError};
+
+/// A change under way. Dropped without [`commit`](Self::commit), it has never happened.
+pub struct Change {
+    context: Context,
+    tx: Transaction<'static, Postgres>,
+    actor: Arc<Actor>,
+    now: OffsetDateTime,
+    marks: BTreeSet<KvKey>,
+    priority: Option<Priority>,
+    events: Vec<Event>,
+}
+
+impl Change {
+    /// Begins a change by `actor`.
+    pub async fn begin(context: &Context, actor: &Arc<Actor>) -> Result<Self, StoreError> {
+        Ok(Self {
+            tx: context.begin().await?,
+            context: context.clone(),
+            actor: actor.clone(),
+            now: context.now(),
+            marks: BTreeSet::new(),
+            priority: None,
+            events: Vec::new(),
+        })
+    }
+
+    /// The transaction.
+    pub fn tx(&mut self) -> &mut PgConnection {
+        &mut self.tx
+    }
+
+    /// What the rules work with.
+    pub fn context(&self) -> &Context {
+        &self.context
+    }
+
+    /// The change's one moment.
+    pub fn now(&self) -> OffsetDateTime {
+        self.now
+    }
+
+    /// Randomness.
+    pub fn rng(&self) -> Rng {
+        self.context.rng()
+    }
+
+    /// When a row that was last changed at `before` is changed now: never at the same time, so that the time tells one
+    /// state of the row from any other.
+    pub fn touch(&self, before: OffsetDateTime) -> OffsetDateTime {
+        self.now.max(before + Duration::MICROSECOND)
+    }
+
+    /// Notes that this key's document must be made anew. All keys of a change are as urgent as the most urgent: they are
+    /// marked in one statement, so that they are locked in one order.
+    pub fn mark(&mut self, key: KvKey, priority: Priority) {
+        self.marks.insert(key);
+        self.priority = Some(self.priority.map_or(priority, |other| other.min(priority)));
+    }
+
+    /// Notes what is being done, and to what.
+    pub fn record(&mut self, event: Event) {
+        self.events.push(event);
+    }
+
+    /// Does something else, if anybody, than who began it: known only once it is under way.
+    pub fn set_actor(&mut self, actor: Arc<Actor>) {
+        self.actor = actor;
+    }
+
+    /// Makes it so. Answers with the marks, to wait for or not.
+    pub async fn commit(mut self) -> Result<Vec<Mark>, StoreError> {
+        let marks = match self.priority.take() {
+            Some(priority) => {
+                let keys: Vec<KvKey> = std::mem::take(&mut self.marks).into_iter().collect();
+                store::publication::mark(&mut self.tx, &keys, priority, self.now).await?
+            }
+            None => Vec::new(),
+        };
+        // Last, because changes of one organization wait for each other here.
+        self.write_events().await?;
+        self.tx.commit().await?;
+        if !marks.is_empty() {
+            self.context.publications.wake();
+        }
+        Ok(marks)
+    }
+
+    async fn write_events(&mut self) -> Result<(), StoreError> {
+        let mut chains: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+        for event in std::mem::take(&mut self.events) {
+            let chain = event.target.org.as_ref().map_or(GLOBAL_CHAIN, |org| org.as_str());
+            chains.entry(chain.to_owned()).or_default().push(event);
+        }
+        for (chain, events) in chains {
+            let head = store::audit::lock_head(&mut self.tx, &chain).await?;
+            let chained: Vec<ChainedEvent> =
+                (head.seq + 1..).zip(events).map(|(seq, event)| self.chained(&chain, seq, event)).collect();
+            store::audit::append(&mut self.tx, &chain, head, &chained).await?;
+        }
+        Ok(())
+    }
+
+    fn chained(&self, chain: &str, seq: i64, event: Event) -> ChainedEvent {
+        let Event { target, action, changes } = event;
+        let actor = &self.actor;
+        ChainedEvent {
+            chain: chain.to_owned(),
+            seq,
+            occurred_at: self.now,
+            actor_kind: actor.kind.as_str().to_owned(),
+            actor_id: actor.id.clone(),
+            actor_name: actor.name.clone(),
+            action,
+            target_kind: target.kind.to_owned(),
+            target_id: target.id,
+            env_id: target.env.map(|env| env.as_str().to_owned()),
+            changes: changes.to_string(),
+            address: actor.address.map(|address| address.to_string()),
+            request_id: actor.request_id.clone(),
+        }
+    }
+}
