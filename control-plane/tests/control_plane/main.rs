@@ -24,3 +24,4 @@ mod serving;
 mod store_scoping;
 mod support;
 mod traces;
+mod upgrade;

@@ -78,7 +78,11 @@ impl TestApp {
 
     /// Behind these trusted proxies, with these limits.
     pub(crate) async fn start_with(proxies: &[&str], limits: RateLimitConfig) -> Self {
-        let database = TestDatabase::create().await;
+        Self::start_on(TestDatabase::create().await, proxies, limits).await
+    }
+
+    /// On a database that may have been used before, whose administrator gets one more key.
+    pub(crate) async fn start_on(database: TestDatabase, proxies: &[&str], limits: RateLimitConfig) -> Self {
         let kv = KvServer::start().await;
         let clock = Arc::new(TestClock::default());
         let publisher = TestPublisher::start(&database, &kv, &clock).await;
@@ -93,7 +97,8 @@ impl TestApp {
             public_url: "https://keypost.test".to_owned(),
             mode: Mode::Dev,
         };
-        let key = service::api_key::ensure_first(&context, None).await.unwrap().unwrap();
+        let key = ApiKey::generate(KeyKind::Admin, &mut OsRng);
+        service::api_key::ensure_first(&context, Some(&key)).await.unwrap();
         let proxies = proxies.iter().map(|network| network.parse().unwrap()).collect();
         let router = http::router(App::new(context.clone(), proxies, limits));
         Self { clock, context, admin: key.expose().to_owned(), router, publisher, kv, database }

@@ -3,6 +3,7 @@ use std::str::FromStr;
 use keypost::config::DatabaseConfig;
 use keypost::store;
 use rand_core::{OsRng, RngCore};
+use sqlx::migrate::Migrator;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, ConnectOptions, PgPool};
 
@@ -19,6 +20,21 @@ pub(crate) struct TestDatabase {
 
 impl TestDatabase {
     pub(crate) async fn create() -> Self {
+        let database = Self::create_empty().await;
+        store::migrate(&database.pool).await.unwrap();
+        database
+    }
+
+    /// With the schema as it was after the migration of that number.
+    pub(crate) async fn create_at(version: i64) -> Self {
+        let database = Self::create_empty().await;
+        let all = sqlx::migrate!("../migrations");
+        let until = all.iter().filter(|migration| migration.version <= version).cloned().collect();
+        Migrator::with_migrations(until).run(&database.pool).await.unwrap();
+        database
+    }
+
+    async fn create_empty() -> Self {
         let url = std::env::var("KEYPOST_TEST_DATABASE_URL")
             .expect("KEYPOST_TEST_DATABASE_URL is not set: run cargo xtask test");
         let admin =
@@ -31,7 +47,6 @@ impl TestDatabase {
             .unwrap();
         let config = DatabaseConfig { options: admin.clone().database(&name), connections: 10 };
         let pool = store::connect(&config);
-        store::migrate(&pool).await.unwrap();
         Self { pool, config, admin, name }
     }
 
