@@ -176,7 +176,12 @@ impl Fields {
 
 impl DeviceArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
-        let key_from_stdin = self.connection.takes_stdin();
+        if let Verb::Import { import, .. } = &self.verb
+            && import.takes_stdin()
+            && self.connection.takes_stdin()
+        {
+            return Err(CommandError::Usage("the API key and the file cannot both come from standard input"));
+        }
         let (api, output) = self.connection.open()?;
         let all = |within: &InEnv| within.place().then("device");
         let one = |within: &InEnv, device: &DeviceId| all(within).then(device.as_str());
@@ -209,9 +214,7 @@ impl DeviceArgs {
                 let answer = api.settle(&one(&within, &device).then("enable")).await?;
                 shown_or(output, &answer, &format!("Enabled the device {device}."))
             }
-            Verb::Import { within, import } => {
-                import.run(&api, output, all(&within).then("import"), key_from_stdin).await
-            }
+            Verb::Import { within, import } => import.run(&api, output, all(&within).then("import")).await,
         }
     }
 }

@@ -6,7 +6,9 @@
 use std::fs::File;
 use std::io::{self, IsTerminal, Read, Write};
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::thread;
+use std::time::Duration;
 
 use clap::{Args, ValueEnum};
 use futures_util::stream;
@@ -14,7 +16,8 @@ use indicatif::{ProgressBar, ProgressDrawTarget, ProgressStyle};
 use keypost_shared::id::ClientAppId;
 use reqwest::{Body, Response};
 use serde::Deserialize;
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio::time::timeout;
 
 use super::api::{Api, Place};
 use super::error::CommandError;
@@ -24,6 +27,10 @@ use super::output::{Output, counts, printable, say};
 const PIECE_BYTES: usize = 64 << 10;
 /// How many pieces wait for the network.
 const PIECES_AHEAD: usize = 4;
+/// How long the server has for its first word, before it is sent any of the file.
+const FIRST_WORD: Duration = Duration::from_secs(1);
+/// How often the bar moves where nothing else does.
+const TICK: Duration = Duration::from_millis(250);
 /// The longest line that an answer may have.
 const MAX_LINE_BYTES: usize = 1 << 20;
 
@@ -85,22 +92,17 @@ impl Format {
 }
 
 impl ImportArgs {
+    /// Whether standard input is what to import.
+    pub(super) fn takes_stdin(&self) -> bool {
+        self.file == Path::new("-")
+    }
+
     /// Imports into the environment whose import is at `place`.
-    pub(super) async fn run(
-        &self,
-        api: &Api,
-        output: Output,
-        place: Place,
-        stdin_is_taken: bool,
-    ) -> Result<(), CommandError> {
-        let from_stdin = self.file == Path::new("-");
-        if from_stdin && stdin_is_taken {
-            return Err(CommandError::Usage("the API key and the file cannot both come from standard input"));
-        }
+    pub(super) async fn run(&self, api: &Api, output: Output, place: Place) -> Result<(), CommandError> {
         let format = self.format.or_else(|| Format::of(&self.file)).ok_or(CommandError::Usage(
             "the file's name says not what it holds (.ndjson, .jsonl or .csv): say --format ndjson or --format csv",
         ))?;
-        let (source, length): (Box<dyn Read + Send>, Option<u64>) = if from_stdin {
+        let (source, length): (Box<dyn Read + Send>, Option<u64>) = if self.takes_stdin() {
             (Box::new(io::stdin()), None)
         } else {
             let opened = File::open(&self.file).and_then(|file| Ok((file.metadata()?, file)));
@@ -109,10 +111,12 @@ impl ImportArgs {
             (Box::new(file), metadata.is_file().then_some(metadata.len()))
         };
         let progress = progress_bar(length);
-        let body = Body::wrap_stream(pieces(source, progress.clone()));
+        let heard = Arc::new(Notify::new());
+        let body = Body::wrap_stream(pieces(source, progress.clone(), heard.clone()));
         let place = place.with_some("app", self.app.as_ref());
         let importing = async {
             let response = api.upload(&place, format.content_type(), body).await?;
+            heard.notify_one();
             Report { output, progress: &progress, refused: 0 }.read(api, response).await
         };
         let done = tokio::select! {
@@ -126,11 +130,14 @@ impl ImportArgs {
     }
 }
 
-/// The pieces of a source, counted as they leave. A thread reads them, because a read from a terminal cannot be given up:
+/// The pieces of a source, counted as they leave, once the server has been heard: one that refuses closes the connection
+/// then, and what it said is lost to whoever is still writing.
+/// A thread reads them, because a read from a terminal cannot be given up:
 /// a process may end beside such a thread, but a runtime waits for its own.
 fn pieces(
     mut source: Box<dyn Read + Send>,
     progress: ProgressBar,
+    heard: Arc<Notify>,
 ) -> impl stream::Stream<Item = io::Result<Vec<u8>>> + Send + 'static {
     let (sender, receiver) = mpsc::channel(PIECES_AHEAD);
     thread::spawn(move || {
@@ -151,12 +158,16 @@ fn pieces(
             }
         }
     });
-    stream::unfold((receiver, progress), async |(mut receiver, progress)| {
+    stream::unfold((receiver, progress, Some(heard)), async |(mut receiver, progress, heard)| {
+        if let Some(heard) = heard {
+            // A server may as well want to see something first.
+            let _ = timeout(FIRST_WORD, heard.notified()).await;
+        }
         let piece: io::Result<Vec<u8>> = receiver.recv().await?;
         if let Ok(piece) = &piece {
             progress.inc(piece.len() as u64);
         }
-        Some((piece, (receiver, progress)))
+        Some((piece, (receiver, progress, None)))
     })
 }
 
@@ -176,6 +187,7 @@ fn progress_bar(length: Option<u64>) -> ProgressBar {
     if let Ok(style) = ProgressStyle::with_template(template) {
         bar.set_style(style);
     }
+    bar.enable_steady_tick(TICK);
     bar
 }
 
