@@ -1,6 +1,7 @@
 //! What the commands do when the server is not at its best: a server that answers as it is told.
 
 use std::collections::VecDeque;
+use std::process::Stdio;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use super::{Server, finish};
+use super::{Server, Terminal, finish};
 
 /// What was asked for.
 #[derive(Clone, Debug)]
@@ -237,4 +238,42 @@ async fn a_server_that_is_not_there_is_named() {
     let done = finish(command.env("KEYPOST_URL", format!("http://{address}"))).await;
     assert!(done.stderr.contains(&address), "{done:?}");
     done.failed(6, "cannot be reached");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_deletion_asks_whoever_sits_at_a_terminal() {
+    let deleted = || answer(204, &[], "");
+    let (script, server) = Script::serve([deleted(), deleted()]).await;
+    let terminal = Terminal::open();
+    let at_terminal = async |words: &[&str], said: &str| {
+        rustix::io::write(&terminal.person, said.as_bytes()).unwrap();
+        finish(
+            server.command(&[&["org", "delete", "acme"], words].concat()).stdin(Stdio::from(terminal.end())),
+        )
+        .await
+    };
+    let refused = at_terminal(&["--cascade"], "n\n").await;
+    let asked = "Delete the organization acme and all that is below it? [y/N] ";
+    assert!(refused.stderr.starts_with(asked), "{refused:?}");
+    refused.failed(1, "nothing was deleted");
+    at_terminal(&[], "\n").await.failed(1, "nothing was deleted");
+    assert_eq!(script.asked().len(), 0);
+    assert_eq!(at_terminal(&[], "Yes\n").await.ok(), "Deleted the organization acme.\n");
+    let sure = at_terminal(&["--yes", "--cascade"], "").await;
+    assert!(!sure.stderr.contains("[y/N]"), "{sure:?}");
+    sure.ok();
+    let asked: Vec<String> = script.asked().into_iter().map(|asked| asked.request).collect();
+    assert_eq!(asked, ["DELETE /api/internal/org/acme", "DELETE /api/internal/org/acme?cascade=true"]);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_reader_that_has_seen_enough_is_no_error_to_talk_about() {
+    let items: Vec<Value> =
+        (0..500).map(|n| json!({"id": format!("org-{n}"), "name": "x".repeat(1000)})).collect();
+    let page = |next| ok(json!({"items": items, "nextCursor": next}));
+    let (_, server) = Script::serve([page("a"), page("b")]).await;
+    let mut child = server.command(&["org", "list", "--all", "--json"]).spawn().unwrap();
+    drop(child.stdout.take());
+    let ended = child.wait_with_output().await.unwrap();
+    assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(141), &b""[..]));
 }

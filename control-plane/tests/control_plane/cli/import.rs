@@ -1,6 +1,5 @@
 //! `keypost device import`, against a server that answers as api.md says.
 
-use std::os::fd::OwnedFd;
 use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -14,15 +13,14 @@ use futures_util::{StreamExt, stream};
 use http_body_util::BodyDataStream;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
-use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
-use rustix::termios::{Winsize, tcgetattr, tcsetwinsize};
+use rustix::termios::tcgetattr;
 use serde_json::{Value, json};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::process::Child;
 use tokio::sync::Notify;
 use tokio::time::timeout;
 
-use super::{Done, Server, finish_with};
+use super::{Done, Server, Terminal, finish_with};
 use crate::support::eventually;
 
 const IMPORT: [&str; 6] = ["device", "import", "--org", "acme", "--env", "prod"];
@@ -222,13 +220,8 @@ async fn an_import_of_any_size_takes_little_memory_in_both_directions() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_interrupted_import_leaves_the_terminal_as_it_was() {
-    let terminal = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
-    grantpt(&terminal).unwrap();
-    unlockpt(&terminal).unwrap();
-    let name = ptsname(&terminal, Vec::new()).unwrap().into_string().unwrap();
-    let open = || OwnedFd::from(std::fs::OpenOptions::new().read(true).write(true).open(&name).unwrap());
-    let (kept, theirs) = (open(), open());
-    tcsetwinsize(&kept, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+    let terminal = Terminal::open();
+    let (kept, theirs) = (terminal.end(), terminal.end());
     let before = tcgetattr(&kept).unwrap();
 
     let (importer, server) = Importer { holds: true, ..Importer::default() }.serve().await;
@@ -242,7 +235,7 @@ async fn an_interrupted_import_leaves_the_terminal_as_it_was() {
     let watching = std::thread::spawn(move || {
         let mut piece = [0; 4096];
         // It fails when nobody has the terminal open any more.
-        while let Ok(read) = rustix::io::read(&terminal, &mut piece) {
+        while let Ok(read) = rustix::io::read(&terminal.person, &mut piece) {
             screen.lock().unwrap().push_str(&String::from_utf8_lossy(&piece[..read]));
         }
     });

@@ -5,11 +5,14 @@ mod import;
 mod verbs;
 
 use std::net::SocketAddr;
+use std::os::fd::OwnedFd;
 use std::process::{Output, Stdio};
 use std::time::Duration;
 
 use axum::Router;
 use keypost::server::{self, ServerLimits};
+use rustix::pty::{OpenptFlags, grantpt, openpt, ptsname, unlockpt};
+use rustix::termios::{Winsize, tcsetwinsize};
 use serde_json::Value;
 use tokio::io::AsyncWriteExt;
 use tokio::net::TcpListener;
@@ -129,4 +132,28 @@ async fn finish_with(command: &mut Command, input: &str) -> Done {
     let _ = stdin.write_all(input.as_bytes()).await;
     drop(stdin);
     timeout(Duration::from_secs(60), child.wait_with_output()).await.expect("it ends in time").unwrap().into()
+}
+
+/// A terminal of 24 lines by 80 columns.
+struct Terminal {
+    /// The end at which the person sits.
+    person: OwnedFd,
+    /// Where the other end is.
+    name: String,
+}
+
+impl Terminal {
+    fn open() -> Self {
+        let person = openpt(OpenptFlags::RDWR | OpenptFlags::NOCTTY).unwrap();
+        grantpt(&person).unwrap();
+        unlockpt(&person).unwrap();
+        let name = ptsname(&person, Vec::new()).unwrap().into_string().unwrap();
+        tcsetwinsize(&person, Winsize { ws_row: 24, ws_col: 80, ws_xpixel: 0, ws_ypixel: 0 }).unwrap();
+        Self { person, name }
+    }
+
+    /// The end for a command.
+    fn end(&self) -> OwnedFd {
+        std::fs::OpenOptions::new().read(true).write(true).open(&self.name).unwrap().into()
+    }
 }
