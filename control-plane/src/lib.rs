@@ -10,6 +10,7 @@ pub mod clock;
 pub mod config;
 pub mod crypto_at_rest;
 pub mod entropy;
+pub mod housekeeping;
 pub mod http;
 pub mod kv;
 pub mod metrics;

@@ -13,6 +13,7 @@ use super::{CommandError, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::ServeConfig;
 use crate::entropy::{Entropy, SystemEntropy};
+use crate::housekeeping::Housekeeping;
 use crate::http::{self, App};
 use crate::kv::KvApi;
 use crate::metrics::Metrics;
@@ -58,6 +59,14 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         mode: config.mode,
     };
 
+    let housekeeping = Housekeeping {
+        db: db.clone(),
+        clock: clock.clone(),
+        entropy: entropy.clone(),
+        metrics: metrics.clone(),
+        audit_retention: config.audit_retention,
+    };
+
     let listener = TcpListener::bind(config.listen)
         .await
         .map_err(|reason| CommandError::Listen { address: config.listen, reason })?;
@@ -79,12 +88,20 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         metrics,
     }
     .start();
+    let housekeeping = housekeeping.start();
     tracing::info!(address = %listener.local_addr()?, "listening");
 
     let router = http::router(App::new(context, config.trusted_proxies, config.rate_limits));
     server::serve(listener, router, stop, LIMITS).await;
+    // The batch under way is a matter of milliseconds; where it is not, the database undoes it.
+    let housekeeping = tokio::time::timeout(PUBLISHER_STOP, housekeeping.stop());
     // Until now it has published what the last requests changed.
-    if tokio::time::timeout(PUBLISHER_STOP, publisher.stop()).await.is_err() {
+    let (publisher, housekeeping) =
+        tokio::join!(tokio::time::timeout(PUBLISHER_STOP, publisher.stop()), housekeeping);
+    if housekeeping.is_err() {
+        tracing::warn!("housekeeping was cut off by the shutdown; it goes on after the next start");
+    }
+    if publisher.is_err() {
         tracing::warn!("a call to KV was cut off by the shutdown; its documents will be written again");
     }
     tracing::info!("stopped");

@@ -114,6 +114,8 @@ pub struct ServeConfig {
     pub trusted_proxies: Vec<IpNet>,
     /// `KEYPOST_RATE_LIMIT_PER_*`.
     pub rate_limits: RateLimitConfig,
+    /// `KEYPOST_AUDIT_RETENTION_DAYS`: how long audit events are kept; none for ever.
+    pub audit_retention: Option<time::Duration>,
     /// `OTEL_*`; none unless an endpoint is set.
     pub traces: Option<TracesConfig>,
     /// `KEYPOST_KV_*`.
@@ -212,6 +214,9 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let admin_api_key = reader.optional_or_none("KEYPOST_ADMIN_API_KEY", values::admin_api_key);
     let trusted_proxies = reader.optional("KEYPOST_TRUSTED_PROXIES", "", values::networks);
     let rate_limits = read_rate_limits(reader);
+    let audit_retention = reader.optional_or_none("KEYPOST_AUDIT_RETENTION_DAYS", |text| {
+        values::integer::<i64>(text, 1, 36_500).map(time::Duration::days)
+    });
     let traces = read_traces(reader);
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
@@ -228,6 +233,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         admin_api_key: admin_api_key?,
         trusted_proxies: trusted_proxies?,
         rate_limits: rate_limits?,
+        audit_retention: audit_retention?,
         traces: traces?,
         kv: kv?,
         publisher_schedule: publisher_schedule?,

@@ -45,6 +45,7 @@ fn a_good_environment_is_read_with_its_defaults() {
     assert_eq!(config.listen.to_string(), "127.0.0.1:8080");
     assert_eq!(config.kv.batch_size, 10_000);
     assert!(config.trusted_proxies.is_empty() && config.admin_api_key.is_none());
+    assert_eq!(config.audit_retention, None, "for ever");
 }
 
 #[test]
@@ -100,6 +101,7 @@ fn each_wrong_value_names_its_variable() {
         ("KEYPOST_PUBLISHER_KEY_SECONDS", "60"),
         ("KEYPOST_RATE_LIMIT_PER_ADDRESS", "0"),
         ("KEYPOST_RATE_LIMIT_PER_KEY", "unlimited"),
+        ("KEYPOST_AUDIT_RETENTION_DAYS", "0"),
         ("OTEL_EXPORTER_OTLP_ENDPOINT", "127.0.0.1:4318"),
         ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "https://user:password@collector.example.com"),
         ("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc"),

@@ -16,6 +16,7 @@ pub mod organization;
 pub mod otp;
 pub mod publication;
 pub mod publisher_key;
+pub mod purge;
 pub mod root_key;
 pub mod signing_key;
 pub mod snapshot;
@@ -138,6 +139,16 @@ pub async fn try_lock(tx: &mut PgConnection, lock: AdvisoryLock) -> Result<bool,
     Ok(taken == Some(true))
 }
 
+/// Takes a lock that lasts until the connection ends, or says that another process has it.
+pub async fn try_lock_for_connection(
+    connection: &mut PgConnection,
+    lock: AdvisoryLock,
+) -> Result<bool, StoreError> {
+    let taken =
+        sqlx::query_scalar!("select pg_try_advisory_lock($1)", lock as i64).fetch_one(connection).await?;
+    Ok(taken == Some(true))
+}
+
 /// The things that one process at a time may do.
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
@@ -148,6 +159,8 @@ pub enum AdvisoryLock {
     PublisherKeys = 0x6b70_0002,
     /// Make the root.
     Root = 0x6b70_0003,
+    /// Remove what nobody needs any more.
+    Housekeeping = 0x6b70_0004,
 }
 
 /// Reads an id that the control plane itself wrote.

@@ -13,6 +13,7 @@ mod activation;
 mod bad_input;
 mod cli;
 mod first_key;
+mod housekeeping;
 mod limits;
 mod management;
 mod metrics;

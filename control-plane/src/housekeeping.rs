@@ -1,0 +1,229 @@
+//! Housekeeping: removes, in the background, what nobody needs any more.
+//!
+//! Of all control planes on a database one does it at a time, on a connection of its own, in small batches with pauses
+//! between them: a request never waits for it longer than for another request. It may stop after any batch, and begins
+//! again where it was.
+
+use std::ops::Sub;
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand_core::RngCore;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{Connection, PgConnection, PgPool};
+use time::OffsetDateTime;
+use tokio::task::JoinHandle;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+
+use crate::clock::Clock;
+use crate::entropy::Entropy;
+use crate::metrics::Metrics;
+use crate::store::purge::{self, ChainPurge};
+use crate::store::{self, AdvisoryLock, StoreError};
+
+/// How often it runs.
+const INTERVAL: Duration = Duration::from_secs(600);
+/// The most rows of one transaction.
+const BATCH: u16 = 500;
+/// The pause between two batches.
+const PAUSE: Duration = Duration::from_millis(100);
+/// How long a one-time password is kept after it has expired, for whoever asks why a device came too late.
+const OTP_KEPT: time::Duration = time::Duration::days(1);
+/// How long an answer is given again (api.md). An hour longer, so that no clock that is behind loses one.
+const IDEMPOTENCY_KEPT: time::Duration = time::Duration::hours(25);
+
+/// What housekeeping works with.
+#[derive(Clone)]
+pub struct Housekeeping {
+    /// The database.
+    pub db: PgPool,
+    /// The time.
+    pub clock: Arc<dyn Clock>,
+    /// Randomness.
+    pub entropy: Arc<dyn Entropy>,
+    /// What is counted.
+    pub metrics: Metrics,
+    /// How long audit events are kept; none for ever.
+    pub audit_retention: Option<time::Duration>,
+}
+
+/// Housekeeping at work.
+pub struct RunningHousekeeping {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// How a run ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Run {
+    /// Everything that was due has been removed: how many rows of each kind.
+    Done(Vec<(&'static str, u64)>),
+    /// It was told to stop before it was through.
+    Stopped,
+    /// Another control plane is about it.
+    Elsewhere,
+}
+
+/// The kinds of rows whose removal is one statement.
+#[derive(Clone, Copy)]
+enum Kind {
+    Otps,
+    PreviousClientSecrets,
+    PreviousApiKeys,
+    Idempotency,
+}
+
+impl Housekeeping {
+    /// Sets it to work on the current runtime, for the first time within an interval from now: not all control planes that
+    /// start together begin together.
+    pub fn start(self) -> RunningHousekeeping {
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let first = INTERVAL.mul_f64(f64::from(self.entropy.rng().next_u32()) / f64::from(u32::MAX));
+        let task = tokio::spawn(async move {
+            let mut pause = first;
+            while told.run_until_cancelled(sleep(pause)).await.is_some() {
+                self.run_and_tell(&told).await;
+                pause = INTERVAL;
+            }
+        });
+        RunningHousekeeping { stop, task }
+    }
+
+    async fn run_and_tell(&self, stop: &CancellationToken) {
+        let started = Instant::now();
+        let run = self.run(stop).await;
+        let milliseconds = u64::try_from(started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        let outcome = match &run {
+            Ok(Run::Done(purged)) => {
+                let rows: u64 = purged.iter().map(|(_, rows)| rows).sum();
+                tracing::info!(rows, ?purged, milliseconds, "housekeeping is done");
+                "done"
+            }
+            Ok(Run::Stopped) => "stopped",
+            Ok(Run::Elsewhere) => "elsewhere",
+            Err(error) => {
+                tracing::warn!(%error, "housekeeping failed and will be tried again");
+                "failed"
+            }
+        };
+        self.metrics.housekeeping(outcome);
+    }
+
+    /// Removes everything that is due now, unless another control plane is about it.
+    pub async fn run(&self, stop: &CancellationToken) -> Result<Run, StoreError> {
+        // Not one of the pool's, which are there for requests. The lock ends with it, whatever happens.
+        let options: &PgConnectOptions = &self.db.connect_options();
+        let mut connection = PgConnection::connect_with(options).await?;
+        let run = if store::try_lock_for_connection(&mut connection, AdvisoryLock::Housekeeping).await? {
+            self.purge(&mut connection, stop).await
+        } else {
+            Ok(Run::Elsewhere)
+        };
+        connection.close().await?;
+        run
+    }
+
+    async fn purge(
+        &self,
+        connection: &mut PgConnection,
+        stop: &CancellationToken,
+    ) -> Result<Run, StoreError> {
+        let now = self.clock.now();
+        let mut purged = Vec::new();
+        for kind in [Kind::Otps, Kind::PreviousClientSecrets, Kind::PreviousApiKeys, Kind::Idempotency] {
+            let mut rows = 0;
+            loop {
+                let batch = kind.purge(connection, now).await?;
+                self.metrics.purged(kind.name(), batch);
+                rows += batch;
+                if batch < u64::from(BATCH) {
+                    break;
+                }
+                if !pause(stop).await {
+                    return Ok(Run::Stopped);
+                }
+            }
+            purged.push((kind.name(), rows));
+        }
+        if let Some(retention) = self.audit_retention {
+            match self.purge_audit(connection, now.sub(retention), stop).await? {
+                Some(rows) => purged.push(("audit_events", rows)),
+                None => return Ok(Run::Stopped),
+            }
+        }
+        Ok(Run::Done(purged))
+    }
+
+    /// Removes old audit events, chain by chain, from the beginning of each. None where it was told to stop.
+    async fn purge_audit(
+        &self,
+        connection: &mut PgConnection,
+        before: OffsetDateTime,
+        stop: &CancellationToken,
+    ) -> Result<Option<u64>, StoreError> {
+        let mut rows = 0;
+        let mut after = None;
+        while let Some(chain) = purge::next_chain(connection, after.as_deref(), before).await? {
+            match purge::audit_chain(connection, &chain, before, BATCH).await? {
+                ChainPurge::Removed(batch) => {
+                    self.metrics.purged("audit_events", batch);
+                    rows += batch;
+                    // A full batch may have left more of the same chain.
+                    if batch < u64::from(BATCH) {
+                        after = Some(chain);
+                    }
+                }
+                ChainPurge::Broken { seq } => {
+                    tracing::error!(
+                        chain,
+                        seq,
+                        "an audit event was altered or removed: its chain is not purged; see `keypost audit verify`"
+                    );
+                    self.metrics.housekeeping("broken_audit_chain");
+                    after = Some(chain);
+                }
+            }
+            if !pause(stop).await {
+                return Ok(None);
+            }
+        }
+        Ok(Some(rows))
+    }
+}
+
+impl Kind {
+    fn name(self) -> &'static str {
+        match self {
+            Kind::Otps => "otps",
+            Kind::PreviousClientSecrets => "previous_client_secrets",
+            Kind::PreviousApiKeys => "previous_api_keys",
+            Kind::Idempotency => "idempotency",
+        }
+    }
+
+    async fn purge(self, connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
+        match self {
+            Kind::Otps => purge::otps(connection, now - OTP_KEPT, BATCH).await,
+            Kind::PreviousClientSecrets => purge::previous_client_secrets(connection, now, BATCH).await,
+            Kind::PreviousApiKeys => purge::previous_api_keys(connection, now, BATCH).await,
+            Kind::Idempotency => purge::idempotency(connection, now - IDEMPOTENCY_KEPT, BATCH).await,
+        }
+    }
+}
+
+impl RunningHousekeeping {
+    /// Lets the batch under way end, and stops.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "housekeeping broke off");
+        }
+    }
+}
+
+/// Pauses between two batches. False where it is time to stop.
+async fn pause(stop: &CancellationToken) -> bool {
+    stop.run_until_cancelled(sleep(PAUSE)).await.is_some()
+}

@@ -1,0 +1,187 @@
+//! Rows that nobody needs any more, of whatever owner. Each question removes at most `limit` of them and says how many;
+//! rows that somebody holds are left for the next time.
+
+use sqlx::{Connection, PgConnection};
+use time::OffsetDateTime;
+
+use super::{StoreError, hash};
+use crate::service::audit::{ChainedEvent, event_hash};
+
+/// Removes one-time passwords that ended before a time, used or not.
+pub async fn otps(tx: &mut PgConnection, before: OffsetDateTime, limit: u16) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select device_app_id from otp where expires_at < $1 order by expires_at limit $2 for update skip locked
+         )
+         delete from otp o using due where o.device_app_id = due.device_app_id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Forgets the secrets before the current ones of clients, once they no longer count. The documents in KV say themselves
+/// when they end, so none need be written again.
+pub async fn previous_client_secrets(
+    tx: &mut PgConnection,
+    now: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select client_id from oauth_client where previous_secret_expires_at <= $1
+              order by previous_secret_expires_at limit $2 for update skip locked
+         )
+         update oauth_client c set previous_secret_hash = null, previous_secret_expires_at = null
+           from due where c.client_id = due.client_id",
+        now,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Forgets the keys before the current ones of API keys, once they no longer count.
+pub async fn previous_api_keys(
+    tx: &mut PgConnection,
+    now: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select id from api_key where previous_expires_at <= $1
+              order by previous_expires_at limit $2 for update skip locked
+         )
+         update api_key k set previous_key_hash = null, previous_expires_at = null from due where k.id = due.id",
+        now,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes the answers to requests that were made before a time.
+pub async fn idempotency(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select id from idempotency where created_at < $1 order by created_at limit $2 for update skip locked
+         )
+         delete from idempotency i using due where i.id = due.id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// What became of the beginning of a chain of audit events.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ChainPurge {
+    /// So many events were removed.
+    Removed(u64),
+    /// The event at this place is missing or is not what its hash says. Nothing from there on is removed: it is evidence.
+    Broken {
+        /// Its place.
+        seq: i64,
+    },
+}
+
+/// The next chain after another, in the order of their names, whose oldest event is older than `before`.
+pub async fn next_chain(
+    tx: &mut PgConnection,
+    after: Option<&str>,
+    before: OffsetDateTime,
+) -> Result<Option<String>, StoreError> {
+    let chain = sqlx::query_scalar!(
+        "select c.org_id
+           from audit_chain c
+          where ($1::text is null or c.org_id > $1)
+            and c.purged_seq < c.seq
+            and (select e.occurred_at from audit_event e
+                  where e.org_id = c.org_id and e.seq > c.purged_seq order by e.seq limit 1) < $2
+          order by c.org_id
+          limit 1",
+        after,
+        before,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(chain)
+}
+
+/// Removes the beginning of a chain, up to the first event that is not older than `before`. The chain keeps the place and
+/// the hash of the last event that was removed, so that what is left can still be checked.
+///
+/// What is removed is checked first: whoever takes out an event must not have its trace cleared away with time.
+pub async fn audit_chain(
+    connection: &mut PgConnection,
+    chain: &str,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<ChainPurge, StoreError> {
+    let mut tx = connection.begin().await?;
+    // Who writes to the chain waits for as long as a batch takes.
+    let head =
+        sqlx::query!("select purged_seq, purged_hash from audit_chain where org_id = $1 for update", chain)
+            .fetch_one(&mut *tx)
+            .await?;
+    let events = sqlx::query!(
+        "select seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
+                changes::text, address, request_id, hash
+           from audit_event
+          where org_id = $1 and seq > $2
+          order by seq
+          limit $3",
+        chain,
+        head.purged_seq,
+        i64::from(limit),
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut seq = head.purged_seq;
+    let mut last = hash("audit_chain.purged_hash", head.purged_hash)?;
+    for row in events.into_iter().take_while(|row| row.occurred_at < before) {
+        let event = ChainedEvent {
+            chain: chain.to_owned(),
+            seq: row.seq,
+            occurred_at: row.occurred_at,
+            actor_kind: row.actor_kind,
+            actor_id: row.actor_id,
+            actor_name: row.actor_name,
+            action: row.action,
+            target_kind: row.target_kind,
+            target_id: row.target_id,
+            env_id: row.env_id,
+            changes: row.changes.unwrap_or_default(),
+            address: row.address,
+            request_id: row.request_id,
+        };
+        if row.seq != seq + 1 || event_hash(&last, &event).as_slice() != row.hash {
+            return Ok(ChainPurge::Broken { seq: seq + 1 });
+        }
+        seq = row.seq;
+        last = hash("audit_event.hash", row.hash)?;
+    }
+    let done = sqlx::query!("delete from audit_event where org_id = $1 and seq <= $2", chain, seq)
+        .execute(&mut *tx)
+        .await?;
+    sqlx::query!(
+        "update audit_chain set purged_seq = $2, purged_hash = $3 where org_id = $1",
+        chain,
+        seq,
+        last.as_slice(),
+    )
+    .execute(&mut *tx)
+    .await?;
+    tx.commit().await?;
+    Ok(ChainPurge::Removed(done.rows_affected()))
+}
