@@ -43,6 +43,9 @@ enum Verb {
         #[arg(long)]
         check: bool,
     },
+    /// Write openapi.json, which describes the control plane's API.
+    #[command(name = "openapi")]
+    OpenApi,
     /// Run a PostgreSQL with a migrated, empty database for development, until Ctrl-C.
     Db {
         /// Print the URL of the one that runs already.
@@ -112,6 +115,7 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
             })
             .await?;
         }
+        Verb::OpenApi => unless_interrupted(verb::openapi::run(&repo)).await?,
         Verb::Db { print: true } => verb::db::print_url(&repo)?,
         Verb::Db { print: false } => verb::db::run(&repo, &xtask).await?,
         Verb::Chains(options) => verb::chains::run(&options).await?,

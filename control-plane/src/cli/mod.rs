@@ -14,6 +14,7 @@ mod env;
 mod error;
 mod import;
 mod list;
+mod openapi;
 mod org;
 mod otp;
 mod output;
@@ -69,6 +70,9 @@ enum Command {
     ApiKey(apikey::ApiKeyArgs),
     /// What is on its way to the edge.
     Sync(sync::SyncArgs),
+    /// Print the API's OpenAPI document.
+    #[command(name = "openapi")]
+    OpenApi,
     /// Print the script that lets a shell complete these commands.
     Completions(completions::CompletionsArgs),
 }
@@ -95,6 +99,7 @@ impl Cli {
             Command::Client(args) => args.run().await,
             Command::ApiKey(args) => args.run().await,
             Command::Sync(args) => args.run().await,
+            Command::OpenApi => openapi::show(),
             Command::Completions(args) => args.run(),
         };
         match done {

@@ -79,7 +79,7 @@ impl App {
 pub fn router(app: App) -> Router {
     let (routes, api) = documented().split_for_parts();
     let routes = routes
-        .route("/openapi.json", openapi::serve(openapi::complete(api)))
+        .merge(openapi::pages(openapi::complete(api)))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);
     middleware::around(routes, &app.0.surroundings).with_state(app)

@@ -1,14 +1,18 @@
 //! The OpenAPI document (3.1): what all operations have in common is added here, once.
 
-use axum::Json;
-use axum::response::{IntoResponse, Response};
-use axum::routing::{MethodRouter, get};
+use axum::Router;
+use axum::http::HeaderValue;
+use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
+use axum::middleware::map_response;
+use axum::response::Response;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::Response as ApiResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
+
+use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::ProblemAnswer;
 
@@ -64,9 +68,18 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
     api
 }
 
-/// Serves the document.
-pub(super) fn serve<S: Clone + Send + Sync + 'static>(api: OpenApi) -> MethodRouter<S> {
-    get(async move || -> Response { Json(api).into_response() })
+/// `/openapi.json`, and `/docs`, a page to read and try it. The page's assets are in the binary, and its policy lets it
+/// load nothing else.
+pub(super) fn pages<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
+    const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
+                          frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
+    let with_policy = async |mut response: Response| {
+        let headers = response.headers_mut();
+        headers.insert(CONTENT_SECURITY_POLICY, HeaderValue::from_static(POLICY));
+        headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        response
+    };
+    Router::from(SwaggerUi::new("/docs").url("/openapi.json", api)).layer(map_response(with_policy))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {

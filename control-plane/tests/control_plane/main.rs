@@ -17,6 +17,7 @@ mod housekeeping;
 mod limits;
 mod management;
 mod metrics;
+mod openapi;
 mod provisioning;
 mod publisher;
 mod publisher_faults;

@@ -1,0 +1,10 @@
+//! `openapi`: the API's document, without a server.
+
+use super::error::CommandError;
+use super::output::say;
+use crate::http;
+
+/// Prints the OpenAPI document as JSON.
+pub(super) fn show() -> Result<(), CommandError> {
+    say(&http::api_document().to_pretty_json()?)
+}

@@ -1,0 +1,235 @@
+//! Every operation of the OpenAPI document, and the document itself.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use axum::body::Body;
+use axum::http::Request;
+use serde_json::{Value, json};
+
+use crate::support::{Answer, TestApp};
+
+/// One operation, with its path filled in.
+struct Operation {
+    name: String,
+    method: String,
+    path: String,
+    has_path_ids: bool,
+    needs_key: bool,
+    content_types: Vec<String>,
+}
+
+fn document() -> Value {
+    serde_json::from_str(&keypost::http::api_document().to_json().unwrap()).unwrap()
+}
+
+/// What every operation can be tried on: `acme` with one of everything, by the names of path parameters.
+async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<String, String> {
+    let environment = app.acme().await;
+    app.device("pos-1").await;
+    let mut ids: BTreeMap<String, String> = BTreeMap::new();
+    for (name, id) in [
+        ("orgId", "acme"),
+        ("envId", "prod"),
+        ("deviceId", "pos-1"),
+        ("appId", "client"),
+        ("clientPoolId", environment["clientPoolId"].as_str().unwrap()),
+    ] {
+        ids.insert(name.to_owned(), id.to_owned());
+    }
+    if names.contains("clientId") {
+        let client = json!({"name": "Reports", "scopes": ["reports"]});
+        let client = app.create("/api/internal/org/acme/env/prod/client", client).await;
+        ids.insert("clientId".to_owned(), client["clientId"].as_str().unwrap().to_owned());
+    }
+    if names.contains("apiKeyId") {
+        let key = app.create("/api/internal/api-key", json!({"name": "A key", "orgId": "acme"})).await;
+        ids.insert("apiKeyId".to_owned(), key["id"].as_str().unwrap().to_owned());
+    }
+    ids
+}
+
+async fn operations(app: &TestApp) -> Vec<Operation> {
+    let document = document();
+    let paths = document["paths"].as_object().unwrap();
+    let parameters = |path: &str| -> Vec<String> {
+        path.split('/')
+            .filter_map(|part| Some(part.strip_prefix('{')?.strip_suffix('}')?.to_owned()))
+            .collect()
+    };
+    let names: BTreeSet<String> = paths.keys().flat_map(|path| parameters(path)).collect();
+    let ids = one_of_everything(app, &names).await;
+    let mut operations = Vec::new();
+    for (path, item) in paths {
+        let mut filled = path.clone();
+        for name in parameters(path) {
+            let id = ids.get(&name).unwrap_or_else(|| panic!("{path}: one_of_everything has no {name}"));
+            filled = filled.replace(&format!("{{{name}}}"), id);
+        }
+        for (method, operation) in item.as_object().unwrap() {
+            let content = operation["requestBody"]["content"].as_object();
+            operations.push(Operation {
+                name: format!("{} {path}", method.to_uppercase()),
+                method: method.to_uppercase(),
+                path: filled.clone(),
+                has_path_ids: filled != *path,
+                needs_key: operation["security"].is_array(),
+                content_types: content.map(|content| content.keys().cloned().collect()).unwrap_or_default(),
+            });
+        }
+    }
+    assert!(operations.len() > 15, "the document has lost its operations");
+    operations
+}
+
+async fn send(app: &TestApp, operation: &Operation, key: Option<&str>, body: Option<(&str, &str)>) -> Answer {
+    let mut request = Request::builder().method(operation.method.as_str()).uri(&operation.path);
+    if let Some(key) = key {
+        request = request.header("x-api-key", key);
+    }
+    if let Some((content_type, _)) = body {
+        request = request.header("content-type", content_type);
+    }
+    let body = body.map_or_else(Body::empty, |(_, body)| Body::from(body.to_owned()));
+    app.send(request.body(body).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_refuses_who_has_no_good_key() {
+    let app = TestApp::start().await;
+    for operation in operations(&app).await.iter().filter(|operation| operation.needs_key) {
+        let wrong = app.admin.replace("kp_admin_", "kp_admin_x");
+        for key in [None, Some(wrong.as_str()), Some("")] {
+            let answer = send(&app, operation, key, None).await;
+            assert_eq!(answer.status, 401, "{}: {}", operation.name, answer.text);
+            answer.assert_problem(401, "unauthenticated");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_refuses_a_key_that_is_too_narrow() {
+    let app = TestApp::start().await;
+    let operations = operations(&app).await;
+    let (global, own) = (app.key(None, Some(&[])).await, app.key(Some("acme"), Some(&[])).await);
+    for operation in operations.iter().filter(|operation| operation.needs_key) {
+        for key in [&global, &own] {
+            let answer = send(&app, operation, Some(key), None).await;
+            assert_eq!(answer.status, 403, "{}: {}", operation.name, answer.text);
+            answer.assert_problem(403, "forbidden");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_lets_another_organizations_key_see_that_a_thing_exists() {
+    let app = TestApp::start().await;
+    let operations = operations(&app).await;
+    app.create("/api/internal/org", json!({"id": "other", "name": "Other"})).await;
+    let strangers = [app.key(Some("other"), None).await, app.key(Some("other"), Some(&[])).await];
+    for operation in operations.iter().filter(|operation| operation.needs_key && operation.has_path_ids) {
+        let answer = send(&app, operation, Some(&strangers[0]), None).await;
+        assert_eq!(answer.status, 404, "{}: {}", operation.name, answer.text);
+        answer.assert_problem(404, "not_found");
+        // To a narrower key of a stranger nothing else is said about what exists than about what does not.
+        let there = send(&app, operation, Some(&strangers[1]), None).await;
+        assert!([403, 404].contains(&there.status.as_u16()), "{}: {}", operation.name, there.text);
+    }
+    // What has no ids in its path shows a stranger nothing of others.
+    for operation in operations.iter().filter(|operation| operation.needs_key && !operation.has_path_ids) {
+        if operation.method == "GET" {
+            let answer = send(&app, operation, Some(&strangers[0]), None).await;
+            assert!([200, 403].contains(&answer.status.as_u16()), "{}: {}", operation.name, answer.text);
+            assert!(!answer.text.contains("acme"), "{}: {}", operation.name, answer.text);
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_operation_refuses_a_body_of_the_wrong_shape() {
+    let app = TestApp::start().await;
+    let operations = operations(&app).await;
+    let admin = app.admin.clone();
+    let mut tried = 0;
+    for operation in operations.iter().filter(|operation| !operation.content_types.is_empty()) {
+        let json = "application/json";
+        if operation.content_types.iter().any(|content_type| content_type == json) {
+            for body in ["[]", "1", "\"text\"", "{", "{\"surely-unknown\": 1}", "{\"name\": {}}", "\u{0}"] {
+                let answer = send(&app, operation, Some(&admin), Some((json, body))).await;
+                assert_eq!(answer.status, 400, "{} {body}: {}", operation.name, answer.text);
+                tried += 1;
+            }
+        }
+        let answer = send(&app, operation, Some(&admin), Some(("image/png", "{}"))).await;
+        assert_eq!(answer.status, 415, "{}: {}", operation.name, answer.text);
+    }
+    assert!(tried > 40);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn every_list_refuses_a_query_that_is_wrong() {
+    let app = TestApp::start().await;
+    for operation in operations(&app).await.iter().filter(|operation| operation.needs_key) {
+        let queried = |query: &str| Operation {
+            name: operation.name.clone(),
+            method: operation.method.clone(),
+            path: format!("{}?{query}", operation.path),
+            has_path_ids: operation.has_path_ids,
+            needs_key: true,
+            content_types: Vec::new(),
+        };
+        let probe = send(&app, &queried("limit=1"), Some(&app.admin), None).await;
+        if operation.method == "GET" && probe.text.contains("\"nextCursor\"") {
+            for query in ["limit=-1", "limit=0", "limit=1e3", "cursor=%F0%9F%A6%80", "surely-unknown=1"] {
+                let answer = send(&app, &queried(query), Some(&app.admin), None).await;
+                assert_eq!(answer.status, 400, "{} {query}: {}", operation.name, answer.text);
+            }
+        }
+    }
+}
+
+#[test]
+fn the_committed_document_is_that_of_the_code() {
+    let committed = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../openapi.json")).unwrap();
+    let committed: Value = serde_json::from_str(&committed).unwrap();
+    assert!(committed == document(), "openapi.json has drifted: run `cargo xtask openapi`");
+}
+
+#[test]
+fn the_document_names_every_operation_once_and_describes_it() {
+    let document = document();
+    assert_eq!(document["openapi"], "3.1.0");
+    let mut ids = BTreeSet::new();
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            let id = operation["operationId"].as_str().unwrap();
+            assert!(ids.insert(id.to_owned()), "{id} twice");
+            assert!(operation["summary"].is_string(), "{method} {path} has no summary");
+            assert_eq!(operation["tags"].as_array().map(Vec::len), Some(1), "{method} {path}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_page_and_its_assets_are_in_the_binary() {
+    let app = TestApp::start().await;
+    let served = app.call("GET", "/openapi.json", None).await;
+    assert_eq!(served.json(), document());
+    let page = app.call("GET", "/docs/", None).await;
+    assert_eq!(page.status, 200);
+    assert_eq!(page.header("content-type"), Some("text/html"));
+    assert!(page.header("content-security-policy").unwrap().contains("default-src 'self'"));
+    let assets: Vec<&str> = page
+        .text
+        .split(['"', '\''])
+        .filter(|text| text.ends_with(".js") || text.ends_with(".css") || text.ends_with(".png"))
+        .collect();
+    assert!(assets.len() >= 3, "{}", page.text);
+    for asset in assets {
+        let path = format!("/docs/{}", asset.trim_start_matches("./"));
+        let response = tower::ServiceExt::oneshot(
+            app.router.clone(),
+            Request::builder().uri(&path).body(Body::empty()).unwrap(),
+        );
+        assert_eq!(response.await.unwrap().status(), 200, "{path}");
+    }
+}
