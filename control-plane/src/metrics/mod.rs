@@ -115,6 +115,7 @@ impl Metrics {
             purged: Family::default(),
         };
         inner.register();
+        inner.begin();
         Self(Arc::new(inner))
     }
 
@@ -188,6 +189,24 @@ impl Default for Metrics {
 }
 
 impl Inner {
+    /// Lets counters whose labels are known begin with 0: what appears only once it has happened cannot be seen to grow.
+    fn begin(&self) {
+        for policy in ["address", "key"] {
+            self.rate_limited.get_or_create(&PolicyLabels { policy }).inc_by(0);
+        }
+        for outcome in ["activated", "invalid_otp", "too_many_attempts", "error"] {
+            self.activations.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
+        }
+        for outcome in ["done", "stopped", "elsewhere", "failed", "broken_audit_chain"] {
+            self.housekeeping_runs.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
+        }
+        for operation in ["put", "delete"] {
+            for outcome in ["ok", "partial", "not_sent", "rate_limited", "refused", "unknown"] {
+                self.kv_calls.get_or_create(&KvLabels { operation, outcome }).inc_by(0);
+            }
+        }
+    }
+
     fn register(&mut self) {
         let Self { registry, .. } = self;
         // The library adds `_total` to the names of counters.

@@ -30,7 +30,7 @@ async fn what_happens_is_counted() {
     assert_eq!(app.call_with("kp_admin_forged", "GET", "/api/internal/sync", None).await.status, 401);
     app.kv.fail_next([Fault::Status(400)]);
     app.call("PATCH", "/api/internal/org/acme/env/prod/pool", Some(json!({"tokenTtlSeconds": 77}))).await;
-    let refused = "keypost_kv_calls_total{operation=\"put\",outcome=\"refused\"}";
+    let refused = "keypost_kv_calls_total{operation=\"put\",outcome=\"refused\"} 1";
     eventually("the refusal is counted", async || metrics(&app).await.contains(refused)).await;
 
     let text = metrics(&app).await;

@@ -7,7 +7,7 @@ use reqwest::{Client, Method};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Fault, KvServer, Serving, Stopped, TestApp, TestDatabase, command_secrets, keypost, secret,
+    Collector, Fault, KvServer, Serving, Stopped, TestApp, TestDatabase, command_secrets, keypost, secret,
 };
 
 /// What must not be in a log, and what it is.
@@ -107,13 +107,13 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
 async fn the_log_at_its_most_talkative_contains_no_secret() {
     let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
     let admin = ApiKey::generate(KeyKind::Admin, &mut OsRng).expose().to_owned();
+    let collector = Collector::default();
     let mut command = keypost(&database, &kv, &["serve"]);
     command
         .env("KEYPOST_LOG", "json,trace")
         .env("KEYPOST_ADMIN_API_KEY", &admin)
         .env("KEYPOST_KV_API_TOKEN", "kv-api-token")
-        // A collector that is away: what is to be sent to it must not be told in its stead.
-        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", collector.start().await)
         .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer collector-token");
     let serving = Serving::start(command).await;
     let caller = Caller { serving: &serving, http: Client::new(), admin: admin.clone() };
@@ -122,7 +122,6 @@ async fn the_log_at_its_most_talkative_contains_no_secret() {
 
     assert!(log.contains("\"request_id\":") && log.contains("a device has been activated"));
     assert!(log.contains("\"level\":\"TRACE\"") && log.contains("publishing failed"));
-    assert!(log.contains("the collector of traces cannot be reached"));
     let [master_key, sealing_key, shared_secret] = command_secrets();
     let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
     secrets.extend([
@@ -138,18 +137,33 @@ async fn the_log_at_its_most_talkative_contains_no_secret() {
     if let Some((what, line)) = leak(&log, &secrets) {
         panic!("{what} stands in the log: {line}");
     }
+    // Nor in the traces, which were sent all the same.
+    let traces = collector.received();
+    assert!(traces.iter().all(|call| call.authorization.as_deref() == Some("Bearer collector-token")));
+    let texts: Vec<String> =
+        traces.iter().map(|call| String::from_utf8_lossy(&call.body).into_owned()).collect();
+    assert!(leak(&texts.concat(), &[("the canary", CANARY.to_owned())]).is_some(), "the search works");
+    if let Some((what, line)) = leak(&texts.concat(), &secrets) {
+        panic!("{what} stands in a trace: {line}");
+    }
     // Private keys in KV are sealed, but their texts have no place in a log either.
     assert!(!log.contains("\"jwe\""));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn the_first_key_is_shown_and_not_logged() {
+async fn the_first_key_is_shown_and_not_logged_nor_what_a_lost_collector_was_to_get() {
     let (database, kv) = (TestDatabase::create().await, KvServer::start().await);
     let mut command = keypost(&database, &kv, &["serve"]);
-    command.env("KEYPOST_LOG", "json,trace");
+    command
+        .env("KEYPOST_LOG", "json,trace")
+        .env("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+        .env("OTEL_EXPORTER_OTLP_HEADERS", "authorization=Bearer collector-token");
     let Stopped { log, shown, .. } = Serving::start(command).await.stop().await;
     let key = shown.split_whitespace().find(|word| word.starts_with("kp_admin_")).expect("it is shown");
-    assert!(leak(&log, &[("the first key", key.to_owned())]).is_none());
+    assert!(log.contains("the collector of traces cannot be reached"));
+    let secrets =
+        [("the first key", key.to_owned()), ("the collector's token", "collector-token".to_owned())];
+    assert_eq!(leak(&log, &secrets), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

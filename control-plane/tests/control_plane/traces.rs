@@ -1,48 +1,18 @@
 //! Traces reach a collector, and one that is away is nobody's problem.
 
-use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
-use axum::Router;
-use axum::body::Bytes;
-use axum::http::HeaderMap;
-use axum::routing::post;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
 use serde_json::json;
 use tokio::net::TcpListener;
 use tokio::time::Instant;
 
-use crate::support::{KvServer, Serving, Stopped, TestDatabase, eventually, keypost};
+use crate::support::{Collector, KvServer, Serving, Stopped, TestDatabase, eventually, keypost};
 
 const TRACE_ID: [u8; 16] =
     [0x4b, 0xf9, 0x2f, 0x35, 0x77, 0xb3, 0x4d, 0xa6, 0xa3, 0xce, 0x92, 0x9d, 0x0e, 0x0e, 0x47, 0x36];
 const TRACEPARENT: &str = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-
-/// What a collector was sent: the bodies (protobuf, whose texts and ids stand in them as they are) and the content types.
-#[derive(Clone, Default)]
-struct Collector(Arc<Mutex<Vec<(String, Bytes)>>>);
-
-impl Collector {
-    async fn start(&self) -> String {
-        let received = self.0.clone();
-        let receive = move |headers: HeaderMap, body: Bytes| async move {
-            let content_type = headers["content-type"].to_str().unwrap().to_owned();
-            received.lock().unwrap().push((content_type, body));
-        };
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}", listener.local_addr().unwrap());
-        tokio::spawn(async move {
-            axum::serve(listener, Router::new().route("/v1/traces", post(receive))).await.unwrap();
-        });
-        url
-    }
-
-    fn has(&self, bytes: &[u8]) -> bool {
-        let received = self.0.lock().unwrap();
-        received.iter().any(|(_, body)| body.windows(bytes.len()).any(|window| window == bytes))
-    }
-}
 
 async fn serve(database: &TestDatabase, kv: &KvServer, admin: &str, collector: &str) -> Serving {
     let mut command = keypost(database, kv, &["serve"]);
@@ -81,8 +51,7 @@ async fn a_request_with_what_it_asked_the_database_is_in_the_callers_trace() {
     {
         assert!(collector.has(text.as_bytes()), "{text}");
     }
-    let received = collector.0.lock().unwrap().clone();
-    assert!(received.iter().all(|(content_type, _)| content_type == "application/x-protobuf"));
+    assert!(collector.received().iter().all(|call| call.content_type == "application/x-protobuf"));
     // Neither the key nor what was sent is in a trace, and the log has nothing of the traces.
     assert!(!collector.has(admin.as_bytes()) && !collector.has(b"acme-stores"));
     assert!(!log.contains("keypost_traces"), "{log}");

@@ -2,6 +2,7 @@
 
 mod app;
 mod clock;
+mod collector;
 mod command;
 mod database;
 mod kv;
@@ -10,6 +11,7 @@ mod publisher;
 
 pub(crate) use self::app::{Answer, TestApp};
 pub(crate) use self::clock::TestClock;
+pub(crate) use self::collector::Collector;
 pub(crate) use self::command::{command_secrets, keypost};
 pub(crate) use self::database::TestDatabase;
 pub(crate) use self::kv::{Fault, KvServer, Stored};
