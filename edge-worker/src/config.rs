@@ -1,6 +1,6 @@
 //! The Worker's bindings: variables, secrets and the KV namespace.
 
-use keypost_shared::edge::{EdgeConfig, EdgeConfigError};
+use keypost_shared::edge::{EdgeConfig, EdgeConfigError, Variables};
 use wasm_bindgen::prelude::*;
 
 use crate::platform::KvNamespace;
@@ -21,6 +21,12 @@ extern "C" {
 
     #[wasm_bindgen(method, getter, js_name = EDGE_SEALING_KEY)]
     fn edge_sealing_key(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = EDGE_SHARED_SECRET)]
+    fn edge_shared_secret(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = CONTROL_PLANE_URL)]
+    fn control_plane_url(this: &Bindings) -> JsValue;
 }
 
 /// Which binding is missing or wrong, and why. Never shows a value.
@@ -40,11 +46,18 @@ pub(crate) enum ConfigError {
 impl Bindings {
     /// The variables and secrets.
     pub(crate) fn config(&self) -> Result<EdgeConfig, ConfigError> {
-        Ok(EdgeConfig::parse(
-            &text("ROOT_PUBLIC_KEYS", &self.root_public_keys())?,
-            &text("MIN_TRUST_VERSION", &self.min_trust_version())?,
-            &text("EDGE_SEALING_KEY", &self.edge_sealing_key())?,
-        )?)
+        let control_plane_url = match self.control_plane_url() {
+            // Without it, what the edge has to tell waits in KV.
+            unset if unset.is_undefined() => String::new(),
+            url => text("CONTROL_PLANE_URL", &url)?,
+        };
+        Ok(EdgeConfig::parse(Variables {
+            root_public_keys: &text("ROOT_PUBLIC_KEYS", &self.root_public_keys())?,
+            min_trust_version: &text("MIN_TRUST_VERSION", &self.min_trust_version())?,
+            edge_sealing_key: &text("EDGE_SEALING_KEY", &self.edge_sealing_key())?,
+            edge_shared_secret: &text("EDGE_SHARED_SECRET", &self.edge_shared_secret())?,
+            control_plane_url: &control_plane_url,
+        })?)
     }
 
     /// The KV namespace.

@@ -6,9 +6,12 @@
 //! between requests but the core's memory, which only ever holds finished things.
 
 mod config;
+mod delivery;
+mod location;
 mod platform;
 mod request;
 mod response;
+mod signature;
 mod webcrypto;
 
 use std::cell::OnceCell;
@@ -48,20 +51,20 @@ impl Isolate {
 }
 
 #[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, _context: Context) -> worker::Result<web_sys::Response> {
+async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
     let response = match ReceivedRequest::read(&request).await {
-        Ok(request) => answer(&request, env.unchecked_ref()).await,
+        Ok(request) => answer(&request, env.unchecked_ref(), Rc::new(context)).await,
         // The body broke off: there is nobody left to read an answer.
         Err(_) => Response { status: 400, headers: Vec::new(), body: Vec::new() },
     };
     Ok(response::into_js(response)?)
 }
 
-async fn answer(request: &ReceivedRequest, bindings: &Bindings) -> Response {
+async fn answer(request: &ReceivedRequest, bindings: &Bindings, context: Rc<Context>) -> Response {
     let surroundings = Isolate::get(bindings).and_then(|isolate| Ok((isolate, bindings.kv()?)));
     match surroundings {
         Ok((isolate, kv)) => {
-            let workerd = Workerd { kv, crypto: isolate.crypto.clone() };
+            let workerd = Workerd { kv, crypto: isolate.crypto.clone(), context };
             isolate.edge.handle(&workerd, request.as_request()).await
         }
         Err(error) => misconfigured(request, &error),

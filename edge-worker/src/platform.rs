@@ -3,8 +3,9 @@
 use std::rc::Rc;
 
 use js_sys::{Date, Error, JsString, Object, Promise};
+use keypost_shared::certificate::{SignatureCheck, VerifySignature};
 use keypost_shared::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
-use keypost_shared::edge::{KvReadError, LogLevel, LogLine, Platform};
+use keypost_shared::edge::{Delivery, KvReadError, LogLevel, LogLine, Platform};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jwk::EcPublicJwk;
 use keypost_shared::time::UnixTime;
@@ -12,12 +13,15 @@ use serde::Serialize;
 use wasm_bindgen::JsCast;
 use wasm_bindgen::prelude::*;
 use web_sys::console;
+use worker::Context;
 
 use crate::webcrypto::{self, WebCrypto};
+use crate::{delivery, location};
 
 #[wasm_bindgen]
 extern "C" {
     /// A binding to a KV namespace.
+    #[derive(Clone)]
     pub(crate) type KvNamespace;
 
     #[wasm_bindgen(method, catch)]
@@ -38,6 +42,8 @@ extern "C" {
 pub(crate) struct Workerd {
     pub(crate) kv: KvNamespace,
     pub(crate) crypto: Rc<WebCrypto>,
+    /// What outlives the answer is handed to it.
+    pub(crate) context: Rc<Context>,
 }
 
 impl Platform for Workerd {
@@ -60,8 +66,30 @@ impl Platform for Workerd {
         }
     }
 
+    async fn note_first(&self, name: &str, seconds: u32) -> bool {
+        // A location that cannot remember lets everybody pass, as one does that has forgotten.
+        if location::knows(name).await.unwrap_or(false) {
+            return false;
+        }
+        let name = name.to_owned();
+        self.context.wait_until(async move {
+            let _ = location::remember(&name, seconds).await;
+        });
+        true
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        self.context.wait_until(delivery::deliver(self.kv.clone(), delivery));
+    }
+
     fn log(&self, line: LogLine<'_>) {
         log(line);
+    }
+}
+
+impl VerifySignature for Workerd {
+    async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
+        self.crypto.verify_signature(check).await
     }
 }
 

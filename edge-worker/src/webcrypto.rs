@@ -1,7 +1,7 @@
 //! Cryptography by WebCrypto, the platform's own: an ES256 signature takes a twentieth of the time that WebAssembly
 //! would need. Keys are `CryptoKey`s that cannot be exported again.
 
-use js_sys::{Array, ArrayBuffer, Boolean, Error, Object, Promise, Uint8Array};
+use js_sys::{Array, ArrayBuffer, Boolean, Error, Promise, Uint8Array};
 use keypost_shared::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jwk::EcPublicJwk;
@@ -38,7 +38,7 @@ pub(crate) fn random_id() -> String {
 
 /// [`Crypto`] by `crypto.subtle`. Holds what every call passes, made once per isolate.
 pub(crate) struct WebCrypto {
-    subtle: SubtleCrypto,
+    pub(crate) subtle: SubtleCrypto,
     ecdsa_p256: EcKeyImportParams,
     ecdsa_sha256: EcdsaParams,
 }
@@ -59,17 +59,6 @@ impl WebCrypto {
             ecdsa_sha256: EcdsaParams::new_with_str("ECDSA", "SHA-256"),
         }
     }
-
-    async fn import_raw(
-        &self,
-        bytes: &[u8],
-        algorithm: &Object,
-        usage: &str,
-    ) -> Result<CryptoKey, CryptoError> {
-        let bytes = Uint8Array::from(bytes);
-        let usages = Array::of1(&usage.into());
-        settle(self.subtle.import_key_with_object("raw", &bytes, algorithm, false, &usages)).await
-    }
 }
 
 impl Crypto for WebCrypto {
@@ -80,7 +69,7 @@ impl Crypto for WebCrypto {
         let (x, y) = key.coordinates().ok_or(CryptoError::BadKey)?;
         // The uncompressed point of SEC 1 §2.3.3. WebCrypto refuses one that is not on the curve.
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
-        self.import_raw(&point, &self.ecdsa_p256, "verify").await.map(VerifyingKey)
+        self.import("raw", &point, &self.ecdsa_p256, "verify").await.map(VerifyingKey)
     }
 
     async fn verify(
@@ -110,7 +99,7 @@ impl Crypto for WebCrypto {
         let algorithm = AesGcmParams::new_with_u8_array("AES-GCM", &Uint8Array::from(jwe.iv.as_slice()));
         algorithm.set_additional_data_u8_array(&Uint8Array::from(jwe.additional_data));
         algorithm.set_tag_length(128);
-        let unwrapping_key = self.import_raw(key.as_bytes(), &algorithm, "unwrapKey").await?;
+        let unwrapping_key = self.import("raw", key.as_bytes(), &algorithm, "unwrapKey").await?;
         // One call decrypts and imports: the private key is never a string or bytes in reach of this program.
         let signing_key = self.subtle.unwrap_key_with_u8_array_and_object_and_object(
             "jwk",
@@ -137,7 +126,7 @@ impl Crypto for WebCrypto {
 }
 
 /// Waits for WebCrypto's answer.
-async fn settle<T: JsGeneric + FromWasmAbi + 'static>(
+pub(crate) async fn settle<T: JsGeneric + FromWasmAbi + 'static>(
     promise: Result<Promise, JsValue>,
 ) -> Result<T, CryptoError> {
     let outcome = match promise {

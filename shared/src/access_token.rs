@@ -3,6 +3,7 @@
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use crate::certificate::Fingerprint;
 use crate::document::{ClaimsProfile, ClientDocument, ClientSubject, PoolDocument};
 use crate::id::{ClientId, Kid};
 use crate::jwk::SigningAlg;
@@ -23,8 +24,12 @@ pub struct AccessToken<'a> {
     pub scopes: &'a Scopes,
     /// The moment of issue.
     pub now: UnixTime,
+    /// How long it lives, in seconds.
+    pub ttl: u64,
     /// The token's own id: unique, and unguessable because revocation takes it.
     pub jti: &'a str,
+    /// The certificate that it is bound to, if it is (RFC 8705 §3.1).
+    pub bound_to: Option<Fingerprint>,
 }
 
 impl AccessToken<'_> {
@@ -49,7 +54,7 @@ impl AccessToken<'_> {
             sub: device.map_or(self.client_id.as_str(), |device| device.device_id.as_str()),
             aud: self.audience(),
             iat: self.now,
-            exp: self.now + pool.token_ttl,
+            exp: self.now + self.ttl,
             jti: self.jti,
             client_id: self.client_id.as_str(),
             client_app_id: device.map(|device| device.client_app_id.as_str()),
@@ -63,6 +68,7 @@ impl AccessToken<'_> {
             tags: device.map(|device| &*device.tags),
             primary_server_url: device.and_then(|device| device.primary_server_url.as_deref()),
             server_urls: device.map(|device| device.server_urls.as_slice()),
+            cnf: self.bound_to.map(|certificate| Confirmation { x5t_s256: certificate.to_base64url() }),
         }
     }
 
@@ -100,6 +106,15 @@ struct Claims<'a> {
     primary_server_url: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     server_urls: Option<&'a [String]>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    cnf: Option<Confirmation>,
+}
+
+/// RFC 7800 §3.1.
+#[derive(Serialize)]
+struct Confirmation {
+    #[serde(rename = "x5t#S256")]
+    x5t_s256: String,
 }
 
 #[derive(Serialize)]

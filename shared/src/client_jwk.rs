@@ -3,9 +3,11 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use sha2::{Digest, Sha256};
 
+use crate::certificate::asn1::{Element, positive};
 use crate::certificate::asn1_write::{BIT_STRING, SEQUENCE, tlv, unsigned};
-use crate::certificate::{KeyKind, Problem, key_kind};
+use crate::certificate::{Curve, KeyKind, Problem, key_kind};
 
 /// A client's keys, as its document carries them: those that Keypost can verify with, and only what it needs of each.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -106,6 +108,43 @@ impl PublicJwk {
         }
     }
 
+    /// The key in the DER of a SubjectPublicKeyInfo, where it is one that Keypost accepts.
+    pub fn from_spki(spki: &[u8]) -> Option<Self> {
+        let text = |number: &[u8]| Base64UrlUnpadded::encode_string(number);
+        let bits = spki_bits(spki)?;
+        Some(match key_kind(spki).ok()? {
+            KeyKind::Rsa => {
+                let mut numbers = Element::only(bits, "key").ok()?.fields("key").ok()?;
+                let (n, e) = (numbers.next().ok()?, numbers.next().ok()?);
+                Self::RSA { n: text(positive(n.content, "n").ok()?), e: text(positive(e.content, "e").ok()?) }
+            }
+            KeyKind::Ec(curve) => {
+                let crv = match curve {
+                    Curve::P256 => JwkCurve::P256,
+                    Curve::P384 => JwkCurve::P384,
+                };
+                let (x, y) = bits.get(1..)?.split_at_checked(curve.coordinate_length())?;
+                Self::EC { crv, x: text(x), y: text(y) }
+            }
+        })
+    }
+
+    /// The key's thumbprint (RFC 7638), in base64url.
+    pub fn thumbprint(&self) -> String {
+        // RFC 7638 §3: the required members alone, in lexicographic order. Base64url needs no escapes; a text that is
+        // none was never a key.
+        let canonical = match self {
+            Self::EC { crv: JwkCurve::P256, x, y } => {
+                format!(r#"{{"crv":"P-256","kty":"EC","x":"{x}","y":"{y}"}}"#)
+            }
+            Self::EC { crv: JwkCurve::P384, x, y } => {
+                format!(r#"{{"crv":"P-384","kty":"EC","x":"{x}","y":"{y}"}}"#)
+            }
+            Self::RSA { n, e } => format!(r#"{{"e":"{e}","kty":"RSA","n":"{n}"}}"#),
+        };
+        Base64UrlUnpadded::encode_string(&Sha256::digest(canonical.as_bytes()))
+    }
+
     /// What kind of key it is, where it is one that Keypost accepts.
     pub fn kind(&self) -> Result<KeyKind, Problem> {
         key_kind(&self.to_spki().ok_or(Problem::BadKey)?)
@@ -122,6 +161,13 @@ const P384_OID: &[u8] = &[0x06, 0x05, 0x2b, 0x81, 0x04, 0x00, 0x22];
 const RSA_ENCRYPTION_AND_NULL: &[u8] =
     &[0x06, 0x09, 0x2a, 0x86, 0x48, 0x86, 0xf7, 0x0d, 0x01, 0x01, 0x01, 0x05, 0x00];
 
+/// The octets of a SubjectPublicKeyInfo's key.
+fn spki_bits(spki: &[u8]) -> Option<&[u8]> {
+    let mut fields = Element::only(spki, "key").ok()?.fields("key").ok()?;
+    fields.next().ok()?;
+    fields.next().ok()?.content.get(1..)
+}
+
 fn decode(text: &str) -> Option<Vec<u8>> {
     Base64UrlUnpadded::decode_vec(text).ok()
 }
@@ -132,7 +178,6 @@ mod tests {
     use serde_json::json;
 
     use super::*;
-    use crate::certificate::Curve;
 
     const X: &str = "MKBCTNIcKUSDii11ySs3526iDZ8AiTo7Tu6KPAqv7D4";
     const Y: &str = "4Etl6SRW2YiLUrN5vfvVHuhp7x8PxltmWWlbbM4IFyM";
@@ -165,6 +210,20 @@ mod tests {
             assert_eq!(rsa::RsaPublicKey::from_public_key_der(&spki).unwrap(), expected);
             assert_eq!(expected.to_public_key_der().unwrap().as_bytes(), spki);
         }
+    }
+
+    #[test]
+    fn a_key_is_read_back_from_its_der_and_has_the_thumbprint_of_rfc_7638() {
+        let jwk: PublicJwk = serde_json::from_value(ec()).unwrap();
+        assert_eq!(PublicJwk::from_spki(&jwk.to_spki().unwrap()), Some(jwk.clone()));
+        // As in `jwk`: computed with Python's hashlib.
+        assert_eq!(jwk.thumbprint(), "cn-I_WNMClehiVp51i_0VpOENW1upEerA8sEam5hn-s");
+        // RFC 7638 §3.1.
+        let n = "0vx7agoebGcQSuuPiLJXZptN9nndrQmbXEps2aiAFbWhM78LhWx4cbbfAAtVT86zwu1RK7aPFFxuhDR1L6tSoc_BJECPebWKRXjBZCiFV4n3oknjhMstn64tZ_2W-5JsGY4Hc5n9yBXArwl93lqt7_RN5w6Cf0h4QyQ5v-65YGjQR0_FDW2QvzqY368QQMicAtaSqzs8KJZgnYb9c7d0zgdAZHzu6qMQvRL5hajrn1n91CbOpbISD08qNLyrdkt-bFTWhAI4vMQFh6WeZu0fM4lFd2NcRwr3XPksINHaQ-G_xBniIqbw0Ls1jF44-csFCur-kEgU8awapJzKnqDKgw";
+        let jwk = PublicJwk::RSA { n: n.to_owned(), e: "AQAB".to_owned() };
+        assert_eq!(jwk.thumbprint(), "NzbLsXh8uDCcd-6MNwXF4W_7noWXFZAfHkxZsRGC9Xs");
+        assert_eq!(PublicJwk::from_spki(&jwk.to_spki().unwrap()), Some(jwk));
+        assert_eq!(PublicJwk::from_spki(b""), None);
     }
 
     #[test]

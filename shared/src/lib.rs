@@ -8,12 +8,14 @@
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
 //! - [`publisher_key`]: when which publisher key signs
 //! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
+//! - [`assertion`]: the JWTs by which clients and devices prove who they are
 //! - [`certificate`]: certificate chains of devices, and the roots that they lead to
 //! - [`device_certificate`]: what a chain entitles its device to; [`edge_report`]: how the control plane hears of it
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
 pub mod access_token;
+pub mod assertion;
 pub mod certificate;
 pub mod client_jwk;
 pub mod crypto;

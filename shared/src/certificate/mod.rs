@@ -30,7 +30,7 @@
 //! lengths, but does for the greatest number of intermediates. Extended key usage binds every certificate of the path
 //! that has one; anyExtendedKeyUsage will do for a CA, not for a device.
 
-mod asn1;
+pub(crate) mod asn1;
 pub(crate) mod asn1_write;
 mod extension;
 mod fingerprint;

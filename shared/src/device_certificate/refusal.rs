@@ -90,7 +90,7 @@ impl DeviceRefusal {
             Self::Disabled => "device_disabled",
             Self::SubjectMismatch(_) => "subject_mismatch",
             Self::NoDeviceScope => "no_device_scope",
-            Self::OtherClient => "client_unknown",
+            Self::OtherClient => "sub_mismatch",
             Self::TooMany => "too_many_new_devices",
         })
     }

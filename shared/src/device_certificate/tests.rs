@@ -135,7 +135,7 @@ fn a_registered_device_is_its_oldest_app_unless_it_names_another() {
     case.pin();
     assert_eq!(case.admission(), known("other", false));
     case.named = Named::Client(client("stranger"));
-    assert_eq!(case.code(), "client_unknown");
+    assert_eq!(case.code(), "sub_mismatch");
 }
 
 #[test]
@@ -282,7 +282,7 @@ fn an_unknown_device_comes_in_by_auto_alone() {
     case.named = Named::Client(client_id.clone());
     assert_eq!(case.admission(), Admission::New { client_id });
     case.named = Named::Client(client("another"));
-    assert_eq!(case.code(), "client_unknown");
+    assert_eq!(case.code(), "sub_mismatch");
     case.named = Named::Device;
     case.policy.mode = ProvisioningMode::Registered;
     assert_eq!(case.code(), "device_unknown");

@@ -5,12 +5,18 @@
 
 mod bounded;
 mod client;
+mod client_assertion;
 mod config;
+mod device;
 mod held;
 mod http;
+mod identity;
 mod platform;
 mod pool;
+mod provisioning;
 mod public;
+mod record;
+mod replay;
 mod router;
 mod token;
 mod trust;
@@ -18,14 +24,18 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use config::{EdgeConfig, EdgeConfigError};
+pub use config::{EdgeConfig, EdgeConfigError, Variables};
 pub use http::{Body, Headers, MAX_BODY, Request, Response};
-pub use platform::{KvReadError, LogLevel, LogLine, Platform};
+pub use platform::{Delivery, KvReadError, LogLevel, LogLine, Platform};
 pub use router::unconfigured;
 
-use self::client::ClientStore;
+use self::identity::IdentityStore;
 use self::pool::PoolStore;
+use self::provisioning::NewDevices;
+use self::record::RecordStore;
+use self::replay::ReplayStore;
 use self::trust::TrustStore;
+use crate::document::{ClientDocument, DeviceDocument};
 use crate::time::UnixTime;
 
 /// What an isolate knows: its configuration, and verified copies of what it has read. Bounded in memory.
@@ -33,13 +43,31 @@ pub struct Edge<P: Platform> {
     config: EdgeConfig,
     trust: TrustStore<P>,
     pools: PoolStore<P>,
-    clients: ClientStore,
+    clients: RecordStore<ClientDocument>,
+    devices: RecordStore<DeviceDocument>,
+    identities: IdentityStore,
+    replays: ReplayStore,
+    new_devices: NewDevices,
 }
+
+/// The most that an isolate's client records may take, counted as their length in KV.
+const MAX_CLIENT_BYTES: usize = 16 * 1024 * 1024;
+/// The most that its device records may take.
+const MAX_DEVICE_BYTES: usize = 8 * 1024 * 1024;
 
 impl<P: Platform> Edge<P> {
     /// An isolate that has read nothing yet.
     pub fn new(config: EdgeConfig) -> Self {
-        Self { config, trust: TrustStore::new(), pools: PoolStore::new(), clients: ClientStore::new() }
+        Self {
+            config,
+            trust: TrustStore::new(),
+            pools: PoolStore::new(),
+            clients: RecordStore::new(MAX_CLIENT_BYTES),
+            devices: RecordStore::new(MAX_DEVICE_BYTES),
+            identities: IdentityStore::new(),
+            replays: ReplayStore::new(),
+            new_devices: NewDevices::new(),
+        }
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the edge's core needs from the platform that it runs on: workerd in production, a simulation in tests.
 
+use crate::certificate::VerifySignature;
 use crate::crypto::Crypto;
 use crate::time::UnixTime;
 
@@ -10,7 +11,7 @@ pub struct KvReadError(pub String);
 
 /// The platform, as one request sees it.
 #[allow(async_fn_in_trait, reason = "only this workspace implements it, and a Worker's futures are not Send")]
-pub trait Platform: Crypto {
+pub trait Platform: Crypto + VerifySignature {
     /// The time now.
     fn now(&self) -> UnixTime;
 
@@ -21,8 +22,34 @@ pub trait Platform: Crypto {
     /// Cloudflare).
     async fn kv_get(&self, key: &str, cache_seconds: u32) -> Result<Option<String>, KvReadError>;
 
+    /// Whether nobody has noted this name at this location for as long as it was to be remembered; notes it for
+    /// `seconds`. Best effort: two who ask at once may both be told that they are the first, and a location may forget.
+    async fn note_first(&self, name: &str, seconds: u32) -> bool;
+
+    /// Sends a report after the answer has gone out. What fails is logged, and else lost.
+    fn deliver(&self, delivery: Delivery);
+
     /// Writes a line to the Worker's log, for operators. Never a secret or a token.
     fn log(&self, line: LogLine<'_>);
+}
+
+/// Something to tell the control plane: by KV, where it waits if nobody listens, and directly.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Delivery {
+    /// The request that it belongs to.
+    pub request_id: String,
+    /// The key in KV.
+    pub kv_key: String,
+    /// The value there.
+    pub kv_value: String,
+    /// How long it stays there, in seconds.
+    pub kv_ttl: u32,
+    /// Where to post it; none where the Worker does not know its control plane.
+    pub url: Option<String>,
+    /// The headers of that request.
+    pub headers: Vec<(&'static str, String)>,
+    /// Its body.
+    pub body: String,
 }
 
 /// A line of the Worker's log.

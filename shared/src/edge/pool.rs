@@ -4,12 +4,15 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use sha2::{Digest, Sha256};
+
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
 use crate::crypto::Crypto;
+use crate::device_certificate::{CertificateRules, PoolAnchors};
 use crate::document::{DocumentError, MAX_TOKEN_TTL, PoolDocument, SealedSigningKey, Stamp, Verified};
 use crate::id::{Kid, PoolId};
 use crate::jwe::SplitJwe;
@@ -33,6 +36,9 @@ pub(super) struct Pool<C: Crypto> {
     pub(super) jwks: Vec<u8>,
     /// The metadata, rendered.
     pub(super) metadata: Vec<u8>,
+    /// A hash of all that a decision on a chain rests on.
+    pub(super) certificate_rules_digest: [u8; 32],
+    anchors: PoolAnchors,
     signed_by: Kid,
     /// The document's length in KV, in bytes.
     length: usize,
@@ -48,6 +54,15 @@ impl<C: Crypto> Pool<C> {
     /// How long the pool's documents are used before KV is asked again, in seconds.
     pub(super) fn refresh_after(&self) -> u64 {
         refresh_after(&self.stamp)
+    }
+
+    /// What the pool says about certificates.
+    pub(super) fn certificate_rules(&self) -> CertificateRules<'_> {
+        CertificateRules {
+            anchors: &self.anchors,
+            policy: &self.document.provisioning,
+            denied: &self.document.denied_certificates,
+        }
     }
 }
 
@@ -212,8 +227,25 @@ impl<P: Platform> Edge<P> {
             }
         };
         let jwks = serde_json::to_vec(&document.jwks)?;
-        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of_device_pool(&document.issuer))?;
-        Ok(Pool { id, document, stamp, signer, jwks, metadata, signed_by, length })
+        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of_device_pool(&document))?;
+        let (anchors, problems) = PoolAnchors::read(&document.trust_anchors);
+        for problem in problems {
+            let detail = format!("v1/pool/{id}: a root that cannot be read: {problem}");
+            context.log(LogLevel::Error, "trust_anchor_refused", &detail);
+        }
+        let certificate_rules_digest = certificate_rules_digest(id, &document)?;
+        Ok(Pool {
+            id,
+            document,
+            stamp,
+            signer,
+            jwks,
+            metadata,
+            certificate_rules_digest,
+            anchors,
+            signed_by,
+            length,
+        })
     }
 
     /// Opens the pool's sealed key. None, and a line in the log, where that cannot be: the pool's key set and metadata
@@ -270,6 +302,13 @@ impl<P: Platform> Edge<P> {
             result => result,
         }
     }
+}
+
+/// Signing the document again changes nothing that a decision on a chain rests on, so what the isolate knows of chains
+/// outlives it.
+fn certificate_rules_digest(id: PoolId, document: &PoolDocument) -> Result<[u8; 32], serde_json::Error> {
+    let rules = (id, &document.trust_anchors, &document.denied_certificates, &document.provisioning);
+    Ok(Sha256::digest(serde_json::to_vec(&rules)?).into())
 }
 
 enum Read<C: Crypto> {

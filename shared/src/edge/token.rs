@@ -5,12 +5,14 @@ use serde::Serialize;
 
 use super::http::{Body, Request, Response};
 use super::platform::{LogLevel, Platform};
-use super::pool::{Freshness, Loaded, PoolSigner};
+use super::pool::{Freshness, Loaded, Pool, PoolSigner};
 use super::{Context, Edge};
 use crate::access_token::AccessToken;
-use crate::id::PoolId;
+use crate::certificate::Fingerprint;
+use crate::document::ClientDocument;
+use crate::id::{ClientId, PoolId};
 use crate::jws;
-use crate::oauth::{ClientCredentials, Form, OAuthError};
+use crate::oauth::{ClientAuthentication, Form, JWT_BEARER_GRANT, OAuthError};
 use crate::scope::Scopes;
 
 #[derive(Serialize)]
@@ -21,6 +23,18 @@ struct TokenResponse<'a> {
     /// None where no scope was granted: there is no empty one (RFC 6749 §3.3).
     #[serde(skip_serializing_if = "Option::is_none")]
     scope: Option<String>,
+}
+
+/// A token to issue.
+pub(super) struct Issue<'a> {
+    pub(super) client_id: &'a ClientId,
+    pub(super) client: &'a ClientDocument,
+    /// The scopes granted, all of them among the client's.
+    pub(super) scopes: &'a Scopes,
+    /// The longest that it may live, in seconds, where that is less than the pool says.
+    pub(super) max_ttl: Option<u64>,
+    /// The certificate that it is bound to, if it is.
+    pub(super) bound_to: Option<Fingerprint>,
 }
 
 impl<P: Platform> Edge<P> {
@@ -35,6 +49,7 @@ impl<P: Platform> Edge<P> {
         match form.get("grant_type") {
             None => Err(OAuthError::InvalidRequest("grant_type is missing")),
             Some("client_credentials") => self.client_credentials(context, loaded, request, &form).await,
+            Some(JWT_BEARER_GRANT) => self.jwt_bearer(context, loaded, request, &form).await,
             Some(_) => Err(OAuthError::UnsupportedGrantType),
         }
     }
@@ -47,22 +62,48 @@ impl<P: Platform> Edge<P> {
         request: Request<'_>,
         form: &Form,
     ) -> Result<Response, OAuthError> {
-        let credentials = ClientCredentials::find(request.headers.authorization, form)?;
-        let client = self.authenticate(context, &mut loaded, &credentials).await?;
+        let (client, bound_to) = match ClientAuthentication::find(request.headers.authorization, form)? {
+            ClientAuthentication::Secret(credentials) => {
+                (self.authenticate(context, &mut loaded, &credentials).await?, None)
+            }
+            ClientAuthentication::Assertion { assertion, client_id } => {
+                self.authenticate_by_assertion(context, &mut loaded, assertion, client_id).await?
+            }
+        };
         let scopes = grant(&client.document().scopes, form.get("scope"))?;
-        let pool = &loaded.pool;
+        let issue = Issue {
+            client_id: &client.id,
+            client: client.document(),
+            scopes: &scopes,
+            max_ttl: None,
+            bound_to,
+        };
+        self.issue(context, &loaded.pool, issue).await
+    }
+
+    /// Signs a token and answers with it.
+    pub(super) async fn issue(
+        &self,
+        context: &Context<'_, P>,
+        pool: &Pool<P>,
+        issue: Issue<'_>,
+    ) -> Result<Response, OAuthError> {
+        let Issue { client_id, client, scopes, max_ttl, bound_to } = issue;
         let Some(PoolSigner { kid, key }) = &pool.signer else {
             context.log(LogLevel::Error, "no_signing_key", &format!("pool {} has no usable key", pool.id));
             return Err(OAuthError::TemporarilyUnavailable);
         };
         let jti = context.random_id();
+        let ttl = max_ttl.map_or(pool.document.token_ttl, |most| most.min(pool.document.token_ttl));
         let token = AccessToken {
             pool: &pool.document,
-            client_id: &client.id,
-            client: client.document(),
-            scopes: &scopes,
+            client_id,
+            client,
+            scopes,
             now: context.now,
+            ttl,
             jti: &jti,
+            bound_to,
         };
         let failed = |reason: String| {
             context.log(LogLevel::Error, "signing_failed", &format!("pool {}: {reason}", pool.id));
@@ -75,7 +116,7 @@ impl<P: Platform> Edge<P> {
         let body = TokenResponse {
             access_token: &access_token,
             token_type: "Bearer",
-            expires_in: pool.document.token_ttl,
+            expires_in: ttl,
             scope: (!scopes.is_empty()).then(|| scopes.to_string()),
         };
         Ok(Response::secret_json(200, serde_json::to_vec(&body).map_err(|error| failed(error.to_string()))?))
@@ -95,7 +136,7 @@ fn read_form(request: Request<'_>) -> Result<Form, OAuthError> {
 }
 
 /// The scopes to grant: all that the client has, or those it asks for where it has every one of them (RFC 6749 §3.3).
-fn grant(allowed: &Scopes, requested: Option<&str>) -> Result<Scopes, OAuthError> {
+pub(super) fn grant(allowed: &Scopes, requested: Option<&str>) -> Result<Scopes, OAuthError> {
     let Some(requested) = requested else {
         return Ok(allowed.clone());
     };

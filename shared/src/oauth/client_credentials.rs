@@ -7,6 +7,48 @@ use super::{Form, OAuthError};
 use crate::id::ClientId;
 use crate::secret::SecretText;
 
+/// `client_assertion_type` (RFC 7523 §2.2).
+const JWT_BEARER: &str = "urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+
+/// What a client presents to prove itself.
+#[derive(Debug)]
+pub enum ClientAuthentication<'a> {
+    /// Its secret.
+    Secret(ClientCredentials),
+    /// `private_key_jwt`: an assertion by its key.
+    Assertion {
+        /// The assertion.
+        assertion: &'a str,
+        /// The `client_id` beside it, where there is one: it must be the assertion's.
+        client_id: Option<&'a str>,
+    },
+}
+
+impl<'a> ClientAuthentication<'a> {
+    /// Finds it in a request: in exactly one place.
+    pub fn find(authorization: Option<&str>, form: &'a Form) -> Result<Self, OAuthError> {
+        let assertion = match (form.get("client_assertion"), form.get("client_assertion_type")) {
+            (None, None) => return ClientCredentials::find(authorization, form).map(Self::Secret),
+            (Some(assertion), Some(JWT_BEARER)) => assertion,
+            (Some(_), Some(_)) => {
+                return Err(OAuthError::InvalidRequest("client_assertion_type is not supported"));
+            }
+            (Some(_), None) => return Err(OAuthError::InvalidRequest("client_assertion_type is missing")),
+            (None, Some(_)) => return Err(OAuthError::InvalidRequest("client_assertion is missing")),
+        };
+        if authorization.is_some() || form.get("client_secret").is_some() {
+            return Err(OAuthError::InvalidRequest("client credentials in two places"));
+        }
+        Ok(Self::Assertion { assertion, client_id: form.get("client_id") })
+    }
+
+    /// Whether a request has any, right or wrong.
+    pub fn is_present(authorization: Option<&str>, form: &Form) -> bool {
+        let named = ["client_secret", "client_assertion", "client_assertion_type"];
+        authorization.is_some() || named.iter().any(|name| form.get(name).is_some())
+    }
+}
+
 /// A client id and a secret, presented and not yet checked.
 #[derive(Debug)]
 pub struct ClientCredentials {
@@ -126,6 +168,33 @@ mod tests {
         assert_eq!(find(None, "client_id=a").err(), Some(OAuthError::InvalidClient { by_header: false }));
         assert!(matches!(find(None, "client_secret=b"), Err(OAuthError::InvalidRequest(_))));
         assert!(find(None, "client_id=a&client_secret=b").is_ok());
+    }
+
+    #[test]
+    fn an_assertion_is_the_only_proof_beside_nothing() {
+        let of = |authorization: Option<&str>, body: &str| {
+            let form = Form::parse(body.as_bytes()).unwrap();
+            ClientAuthentication::find(authorization, &form).map(|found| format!("{found:?}"))
+        };
+        let kind = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:jwt-bearer";
+        let good = format!("{kind}&client_assertion=a.b.c");
+        let shown = r#"Assertion { assertion: "a.b.c", client_id: None }"#;
+        assert_eq!(of(None, &good).unwrap(), shown);
+        let named = of(None, &format!("{good}&client_id=x")).unwrap();
+        assert_eq!(named, shown.replace("None", r#"Some("x")"#));
+        let saml = "client_assertion_type=urn:ietf:params:oauth:client-assertion-type:saml2-bearer";
+        for (authorization, body) in [
+            (Some(basic("a:b")), good.as_str()),
+            (Some("Bearer x".to_owned()), &good),
+            (None, &format!("{good}&client_secret=b&client_id=a")),
+            (None, "client_assertion=a.b.c"),
+            (None, kind),
+            (None, &format!("{saml}&client_assertion=a.b.c")),
+        ] {
+            let found = of(authorization.as_deref(), body);
+            assert!(matches!(found, Err(OAuthError::InvalidRequest(_))), "{body}: {found:?}");
+        }
+        assert!(of(Some(&basic("a:b")), "").unwrap().starts_with("Secret"));
     }
 
     #[test]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::FormError;
+use crate::device_certificate::RefusalCode;
 
 /// An error answer. Its text is for the client's developer; what an operator must know goes to the log.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -25,6 +26,12 @@ pub enum OAuthError {
         /// Whether it tried by the `Authorization` header, which asks for a `WWW-Authenticate` in the answer.
         by_header: bool,
     },
+    /// 401: a `client_assertion` that would be refused whoever sent it.
+    #[error("{0}")]
+    InvalidClientAssertion(RefusalCode),
+    /// 400: an assertion, or the certificate behind it, that gets no token.
+    #[error("{0}")]
+    InvalidGrant(RefusalCode),
     /// 400: a scope that the client may not have, or that is none.
     #[error("{0}")]
     InvalidScope(&'static str),
@@ -45,9 +52,10 @@ impl OAuthError {
         match self {
             Self::InvalidRequest(_)
             | Self::InvalidForm(_)
+            | Self::InvalidGrant(_)
             | Self::InvalidScope(_)
             | Self::UnsupportedGrantType => 400,
-            Self::InvalidClient { .. } => 401,
+            Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => 401,
             Self::UnknownPool => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyTooLarge => 413,
@@ -63,7 +71,8 @@ impl OAuthError {
             | Self::BodyTooLarge
             | Self::MethodNotAllowed
             | Self::UnknownPool => "invalid_request",
-            Self::InvalidClient { .. } => "invalid_client",
+            Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => "invalid_client",
+            Self::InvalidGrant(_) => "invalid_grant",
             Self::InvalidScope(_) => "invalid_scope",
             Self::UnsupportedGrantType => "unsupported_grant_type",
             Self::TemporarilyUnavailable => "temporarily_unavailable",

@@ -5,7 +5,7 @@ mod error;
 mod form;
 mod metadata;
 
-pub use client_credentials::{ClientCredentials, PresentedBy};
+pub use client_credentials::{ClientAuthentication, ClientCredentials, PresentedBy};
 pub use error::OAuthError;
 pub use form::{Form, FormError};
-pub use metadata::AuthorizationServerMetadata;
+pub use metadata::{AuthorizationServerMetadata, JWT_BEARER_GRANT};

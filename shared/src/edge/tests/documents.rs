@@ -285,10 +285,10 @@ fn a_key_sealed_for_another_pool_or_under_another_key_does_not_sign() {
 
     let mut world = World::new();
     let roots = serde_json::to_string(&[world.root.public()]).unwrap();
-    world.edge = Edge::new(EdgeConfig::parse(&roots, "0", &sealing_key("B")).unwrap());
+    world.edge = Edge::new(config_of(&roots, 0, &sealing_key("B")));
     assert_eq!(outcome(&world.token()), UNAVAILABLE);
     let two = format!("{},{}", sealing_key("B"), sealing_key("A"));
-    world.edge = Edge::new(EdgeConfig::parse(&roots, "0", &two).unwrap());
+    world.edge = Edge::new(config_of(&roots, 0, &two));
     assert_eq!(outcome(&world.token()), "200", "while sealing keys are rotated, both open");
 }
 
@@ -413,7 +413,7 @@ fn what_stands_in_kv_cannot_flood_the_log() {
 fn while_the_root_is_replaced_both_count_and_no_third() {
     let mut world = World::new();
     let roots = serde_json::to_string(&[key(68).public(), world.root.public()]).unwrap();
-    let config = EdgeConfig::parse(&roots, "0", &sealing_key("A")).unwrap();
+    let config = config_of(&roots, 0, &sealing_key("A"));
     world.edge = Edge::new(config.clone());
     assert_eq!(outcome(&world.token()), "200", "by the second");
     world.root = key(68);

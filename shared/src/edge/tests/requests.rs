@@ -1,26 +1,13 @@
 //! What a client may send, and what it is answered.
 
-use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+use base64ct::{Base64, Encoding};
 use proptest::prelude::*;
-use serde_json::{Value, json as value};
+use serde_json::json as value;
 
+use super::fleet::verified;
 use super::world::*;
 use crate::document::{ClaimsProfile, ClientStatus, ClientSubject, StoredSecret};
 use crate::edge::*;
-use crate::host;
-
-/// A token's header and claims, once its signature has been checked with the key that its `kid` names.
-fn verified(world: &World, response: &Response) -> (Value, Value) {
-    let body = json(response);
-    let token = body["access_token"].as_str().unwrap();
-    let parts: Vec<&str> = token.split('.').collect();
-    let decode = |part: &str| Base64UrlUnpadded::decode_vec(part).unwrap();
-    let (input, _) = token.rsplit_once('.').unwrap();
-    let signature = decode(parts[2]);
-    assert_eq!(host::verify(world.signing.public(), input.as_bytes(), &signature), Ok(true));
-    let parse = |part: &str| serde_json::from_slice(&decode(part)).unwrap();
-    (parse(parts[0]), parse(parts[1]))
-}
 
 #[test]
 fn a_device_gets_a_token_with_all_its_claims() {

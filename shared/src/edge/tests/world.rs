@@ -11,6 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use serde_json::Value;
 
+use crate::certificate::{SignatureCheck, VerifySignature};
 use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use crate::document::*;
 use crate::edge::*;
@@ -36,6 +37,11 @@ pub(super) struct Simulation {
     /// The KV key of which the next read sees the value of now, and gives it back only when it is polled once more.
     pub(super) slow_read: RefCell<Option<String>>,
     pub(super) verifications: Cell<u32>,
+    /// Those of certificates and assertions.
+    pub(super) signature_checks: Cell<u32>,
+    /// The location's memory.
+    pub(super) notes: RefCell<HashMap<String, UnixTime>>,
+    pub(super) delivered: RefCell<Vec<Delivery>>,
     pub(super) log: RefCell<Vec<String>>,
     rng: RefCell<ChaCha20Rng>,
 }
@@ -75,6 +81,13 @@ impl Crypto for Simulation {
     }
 }
 
+impl VerifySignature for Simulation {
+    async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
+        self.signature_checks.set(self.signature_checks.get() + 1);
+        HostCrypto.verify_signature(check).await
+    }
+}
+
 impl Platform for Simulation {
     fn now(&self) -> UnixTime {
         self.now.get()
@@ -96,6 +109,17 @@ impl Platform for Simulation {
                 .await;
         }
         Ok(value)
+    }
+
+    async fn note_first(&self, name: &str, seconds: u32) -> bool {
+        let now = self.now.get();
+        let end = now + u64::from(seconds);
+        let mut notes = self.notes.borrow_mut();
+        notes.insert(name.to_owned(), end).is_none_or(|end| now >= end)
+    }
+
+    fn deliver(&self, delivery: Delivery) {
+        self.delivered.borrow_mut().push(delivery);
     }
 
     fn log(&self, line: LogLine<'_>) {
@@ -134,6 +158,9 @@ impl World {
             kv_reads: Cell::new(0),
             slow_read: RefCell::default(),
             verifications: Cell::new(0),
+            signature_checks: Cell::new(0),
+            notes: RefCell::default(),
+            delivered: RefCell::default(),
             log: RefCell::default(),
             rng: RefCell::new(ChaCha20Rng::seed_from_u64(0)),
         };
@@ -296,7 +323,18 @@ impl World {
 
 pub(super) fn config(root: &PrivateKey, min_trust_version: u64) -> EdgeConfig {
     let roots = serde_json::to_string(&[root.public()]).unwrap();
-    EdgeConfig::parse(&roots, &min_trust_version.to_string(), &sealing_key("A")).unwrap()
+    config_of(&roots, min_trust_version, &sealing_key("A"))
+}
+
+pub(super) fn config_of(roots: &str, min_trust_version: u64, sealing_keys: &str) -> EdgeConfig {
+    EdgeConfig::parse(Variables {
+        root_public_keys: roots,
+        min_trust_version: &min_trust_version.to_string(),
+        edge_sealing_key: sealing_keys,
+        edge_shared_secret: &sealing_key("S"),
+        control_plane_url: "https://control.example",
+    })
+    .unwrap()
 }
 
 pub(super) fn post<'a>(path: &'a str, body: &'a [u8]) -> Request<'a> {

@@ -1,0 +1,193 @@
+//! Records at the edge: the documents of clients and devices, which carry no `next_update`.
+//!
+//! A record that the isolate holds is enough to accept. To refuse it is not: a device that has just been activated again,
+//! or enabled, must not wait for this isolate, so the record is read and verified once more.
+
+use std::cell::RefCell;
+use std::hash::Hash;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
+
+use super::bounded::Bounded;
+use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
+use super::platform::{LogLevel, Platform};
+use super::pool::Loaded;
+use super::{Context, Edge};
+use crate::document::{ClientDocument, DeviceDocument, Document, Verified};
+use crate::id::{ClientId, DeviceId, PoolId};
+use crate::kv_key::KvKey;
+use crate::oauth::OAuthError;
+use crate::time::UnixTime;
+
+/// A family of records.
+pub(super) trait Family: Document {
+    /// What names one in its pool.
+    type Id: Clone + Eq + Hash;
+
+    /// Where it stands in KV.
+    fn key(pool: PoolId, id: &Self::Id) -> KvKey;
+}
+
+impl Family for ClientDocument {
+    type Id = ClientId;
+
+    fn key(pool: PoolId, id: &ClientId) -> KvKey {
+        KvKey::Client(pool, id.clone())
+    }
+}
+
+impl Family for DeviceDocument {
+    type Id = DeviceId;
+
+    fn key(pool: PoolId, id: &DeviceId) -> KvKey {
+        KvKey::Device(pool, id.clone())
+    }
+}
+
+/// A record as the isolate holds it.
+pub(super) struct Record<T: Family> {
+    pub(super) id: T::Id,
+    verified: Verified<T>,
+    /// Its length in KV, in bytes.
+    length: usize,
+}
+
+impl<T: Family> Record<T> {
+    /// What the record says.
+    pub(super) fn document(&self) -> &T {
+        &self.verified.document
+    }
+}
+
+struct Held<T: Family> {
+    record: Rc<Record<T>>,
+    read_at: UnixTime,
+}
+
+/// A record's name in the isolate: its pool and its own id.
+type Name<T> = (PoolId, <T as Family>::Id);
+
+/// The isolate's records of a family: the most recently used, in bounded memory.
+pub(super) struct RecordStore<T: Family> {
+    held: RefCell<Bounded<Name<T>, Held<T>>>,
+}
+
+impl<T: Family> RecordStore<T> {
+    /// A store that holds at most `max_bytes`, counted as the records' length in KV.
+    pub(super) fn new(max_bytes: usize) -> Self {
+        Self { held: RefCell::new(Bounded::new(NonZeroUsize::MAX, max_bytes)) }
+    }
+
+    fn get(&self, id: &Name<T>) -> Option<(Rc<Record<T>>, UnixTime)> {
+        self.held.borrow_mut().get(id).map(|held| (held.record.clone(), held.read_at))
+    }
+
+    fn put(&self, id: Name<T>, record: Rc<Record<T>>, read_at: UnixTime) {
+        let length = record.length;
+        self.held.borrow_mut().put(id, Held { record, read_at }, length);
+    }
+
+    fn remove(&self, id: &Name<T>) {
+        self.held.borrow_mut().remove(id);
+    }
+
+    /// The held record, unless its signer is no longer trusted.
+    fn trusted<P: Platform>(&self, loaded: &Loaded<P>, id: &Name<T>) -> Option<Rc<Record<T>>> {
+        let (record, _) = self.get(id)?;
+        loaded.trust.lists(&record.verified.signed_by).then_some(record)
+    }
+}
+
+/// What was found of a record.
+pub(super) enum Found<T: Family> {
+    /// It is accepted.
+    Accepted(Rc<Record<T>>),
+    /// It is there, as KV has it now, and not accepted.
+    Refused(Rc<Record<T>>),
+    /// There is none.
+    Missing,
+    /// There is a text in KV that is no such record. The log says why.
+    Unverifiable,
+}
+
+enum Read<T: Family> {
+    Record(Rc<Record<T>>),
+    Missing,
+    Unverifiable,
+}
+
+impl<P: Platform> Edge<P> {
+    /// Finds a record that `accepts` says yes to: the held one, or the one in KV.
+    pub(super) async fn find_record<T: Family>(
+        &self,
+        context: &Context<'_, P>,
+        loaded: &mut Loaded<P>,
+        store: &RecordStore<T>,
+        id: T::Id,
+        accepts: impl AsyncFn(&Record<T>) -> Result<bool, OAuthError>,
+    ) -> Result<Found<T>, OAuthError> {
+        let id = (loaded.pool.id, id);
+        if let Some((record, read_at)) = store.get(&id) {
+            let fresh = is_fresh(read_at, context.now, loaded.pool.refresh_after());
+            if fresh && loaded.trust.lists(&record.verified.signed_by) && accepts(&record).await? {
+                return Ok(Found::Accepted(record));
+            }
+        }
+        let read = match self.read_record(context, loaded, store, &id).await {
+            Ok(read) => read,
+            // Not read again, so not younger: the held copy is enough to accept until the pool's own copy must go.
+            Err(error) => {
+                return match store.trusted(loaded, &id) {
+                    Some(held) if accepts(&held).await? => Ok(Found::Accepted(held)),
+                    _ => Err(error),
+                };
+            }
+        };
+        Ok(match read {
+            Read::Record(record) if accepts(&record).await? => Found::Accepted(record),
+            Read::Record(record) => Found::Refused(record),
+            Read::Missing => Found::Missing,
+            Read::Unverifiable => Found::Unverifiable,
+        })
+    }
+
+    /// Reads a record. A held copy that could not be confirmed goes: a record carries no `next_update`, so that whoever
+    /// can spoil it in KV must not keep a copy of it alive.
+    async fn read_record<T: Family>(
+        &self,
+        context: &Context<'_, P>,
+        loaded: &mut Loaded<P>,
+        store: &RecordStore<T>,
+        id: &Name<T>,
+    ) -> Result<Read<T>, OAuthError> {
+        let key = T::key(id.0, &id.1);
+        let text = match context.platform.kv_get(&key.to_string(), KV_CACHE_SECONDS).await {
+            Ok(text) => text,
+            Err(error) => {
+                context.log(LogLevel::Warn, "kv_unreadable", &format!("{key}: {error}"));
+                return Err(OAuthError::TemporarilyUnavailable);
+            }
+        };
+        let Some(text) = text else {
+            store.remove(id);
+            return Ok(Read::Missing);
+        };
+        let verified: Verified<T> = match self.verify(context, &mut loaded.trust, &key, &text).await {
+            Ok(verified) => verified,
+            Err(error) => {
+                context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
+                store.remove(id);
+                return Ok(Read::Unverifiable);
+            }
+        };
+        let record = match store.trusted(loaded, id) {
+            Some(newer) if !supersedes(&verified.stamp, Some(&newer.verified.stamp)) => {
+                context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
+                newer
+            }
+            _ => Rc::new(Record { id: id.1.clone(), verified, length: text.len() }),
+        };
+        store.put(id.clone(), record.clone(), context.now);
+        Ok(Read::Record(record))
+    }
+}
