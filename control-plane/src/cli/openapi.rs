@@ -6,5 +6,5 @@ use crate::http;
 
 /// Prints the OpenAPI document as JSON.
 pub(super) fn show() -> Result<(), CommandError> {
-    say(&http::api_document().to_pretty_json()?)
+    say(&serde_json::to_string_pretty(&http::api_document())?)
 }

@@ -36,7 +36,6 @@ use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use serde::Serialize;
-use utoipa::openapi::OpenApi;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::address::PeerAddress;
@@ -86,7 +85,7 @@ pub fn router(app: App) -> Router {
 }
 
 /// The OpenAPI document of all routes.
-pub fn api_document() -> OpenApi {
+pub fn api_document() -> serde_json::Value {
     openapi::complete(documented().into_openapi())
 }
 

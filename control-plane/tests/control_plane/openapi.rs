@@ -19,7 +19,7 @@ struct Operation {
 }
 
 fn document() -> Value {
-    serde_json::from_str(&keypost::http::api_document().to_json().unwrap()).unwrap()
+    keypost::http::api_document()
 }
 
 /// What every operation can be tried on: `acme` with one of everything, by the names of path parameters.

@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod contract;
 mod documents;
 mod faults;
 mod first_token;

@@ -1,10 +1,13 @@
 //! The OpenAPI document (3.1): what all operations have in common is added here, once.
 
+mod request_schema;
+
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::map_response;
 use axum::response::Response;
+use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
 use utoipa::openapi::response::Response as ApiResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
@@ -54,7 +57,7 @@ pub(super) fn base() -> OpenApi {
 }
 
 /// Adds to every operation what follows from its path and method.
-pub(super) fn complete(mut api: OpenApi) -> OpenApi {
+pub(super) fn complete(mut api: OpenApi) -> Value {
     for (path, item) in &mut api.paths.paths {
         for (method, operation) in operations(item) {
             add_parameters(path, method, operation);
@@ -65,12 +68,15 @@ pub(super) fn complete(mut api: OpenApi) -> OpenApi {
             }
         }
     }
-    api
+    // Maps with texts for keys: it serialises.
+    let mut document = serde_json::to_value(api).unwrap_or_default();
+    request_schema::complete(&mut document);
+    document
 }
 
 /// `/openapi.json`, and `/docs`, a page to read and try it. The page's assets are in the binary, and its policy lets it
 /// load nothing else.
-pub(super) fn pages<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S> {
+pub(super) fn pages<S: Clone + Send + Sync + 'static>(document: Value) -> Router<S> {
     const POLICY: &str = "default-src 'self'; style-src 'self' 'unsafe-inline'; img-src 'self' data:; \
                           frame-ancestors 'none'; base-uri 'none'; form-action 'self'";
     let with_policy = async |mut response: Response| {
@@ -79,7 +85,8 @@ pub(super) fn pages<S: Clone + Send + Sync + 'static>(api: OpenApi) -> Router<S>
         headers.insert(X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
         response
     };
-    Router::from(SwaggerUi::new("/docs").url("/openapi.json", api)).layer(map_response(with_policy))
+    Router::from(SwaggerUi::new("/docs").external_url_unchecked("/openapi.json", document))
+        .layer(map_response(with_policy))
 }
 
 fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut Operation)> {
@@ -100,10 +107,11 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
     }
     if creates(operation) && path.starts_with(MANAGEMENT) {
         let about = "The same request with the same key gets the same answer, for 24 hours.";
-        parameters.push(header("Idempotency-Key", about));
+        parameters.push(header("Idempotency-Key", about, "^[!-~]{1,255}$"));
     }
     if matches!(method, "put" | "patch" | "delete") {
-        parameters.push(header("If-Match", "The ETag of the state that the change is meant for."));
+        let about = "The ETag of the state that the change is meant for.";
+        parameters.push(header("If-Match", about, "^(\\*|\"[0-9a-f]{1,32}\")$"));
     }
     operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
 }
@@ -168,8 +176,8 @@ fn query(name: &str, about: &str, schema: ObjectBuilder) -> Parameter {
     parameter(ParameterIn::Query, name, about, schema, Required::False)
 }
 
-fn header(name: &str, about: &str) -> Parameter {
-    parameter(ParameterIn::Header, name, about, text(None), Required::False)
+fn header(name: &str, about: &str, pattern: &str) -> Parameter {
+    parameter(ParameterIn::Header, name, about, text(Some(pattern)), Required::False)
 }
 
 fn parameter(
