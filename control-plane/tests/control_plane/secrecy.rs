@@ -68,6 +68,9 @@ impl Caller<'_> {
 /// A text that is logged, so that the search can be seen to find what is there.
 const CANARY: &str = "canary-kp_admin_0123456789abcdef";
 
+/// Who knows it can open the answer that is kept for it.
+const IDEMPOTENCY_KEY: &str = "idempotency-0123456789";
+
 /// Everything that handles a secret, done well and badly. Answers with the secrets.
 async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -78,6 +81,15 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     caller.post(&format!("{env}/prod/device"), json!({"id": "pos-1", "name": "Till"})).await;
     let app = format!("{env}/prod/device/pos-1/app");
     caller.post(&app, json!({"clientAppId": "client", "scopes": ["device"]})).await;
+
+    // Asked for twice, it is kept under a key that only the Idempotency-Key gives, and given again.
+    let repeated = async || {
+        let request = caller.http.post(caller.serving.url(&format!("{app}/client/otp")));
+        let request = request.header("x-api-key", &caller.admin).header("idempotency-key", IDEMPOTENCY_KEY);
+        text(&request.send().await.unwrap().json::<Value>().await.unwrap()["otp"])
+    };
+    let kept = repeated().await;
+    assert_eq!(repeated().await, kept);
 
     let otp = async || text(&caller.post(&format!("{app}/client/otp"), json!({})).await["otp"]);
     let used = otp().await;
@@ -95,6 +107,7 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     caller.call(Method::GET, &format!("/api/internal/org/{admin}?key={admin}"), None).await;
     caller.call(Method::GET, &format!("/{admin}"), None).await;
     secrets.extend([
+        ("a one-time password that was kept", kept),
         ("a used one-time password", used),
         ("an unused one-time password", unused),
         ("a client secret", client_secret),
@@ -126,6 +139,7 @@ async fn the_log_at_its_most_talkative_contains_no_secret() {
     let url = std::env::var("KEYPOST_TEST_DATABASE_URL").unwrap();
     secrets.extend([
         ("an admin key", admin),
+        ("an Idempotency-Key", IDEMPOTENCY_KEY.to_owned()),
         ("the KV token", "kv-api-token".to_owned()),
         ("the collector's token", "collector-token".to_owned()),
         ("the master key", master_key),
