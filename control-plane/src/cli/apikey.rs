@@ -24,7 +24,7 @@ const COLUMNS: [Column; 7] = [
     ("NAME", "name"),
     ("PREFIX", "prefix"),
     ("ORG", "orgId"),
-    ("PERMISSIONS", "permissions"),
+    ("NARROWED TO", "permissions"),
     ("EXPIRES", "expiresAt"),
     ("LAST USED", "lastUsedAt"),
 ];
@@ -119,7 +119,7 @@ impl ApiKeyArgs {
             }
             Verb::Rotate { id, overlap } => {
                 let body = Body::default().with_some("overlapSeconds", overlap.as_ref())?;
-                output.secret(&api.act(&one(id).then("rotate"), body.to_bytes()?).await?, "key")
+                output.secret(&api.create(&one(id).then("rotate"), body.to_bytes()?).await?, "key")
             }
         }
     }

@@ -109,7 +109,7 @@ struct Filter {
     /// Only those that are so.
     #[arg(long, value_parser = ["registered", "active", "disabled"])]
     status: Option<String>,
-    /// Only those with this text in their id, name or description.
+    /// Only those with this text in their id or name.
     #[arg(long, value_name = "TEXT")]
     q: Option<String>,
 }

@@ -77,6 +77,9 @@ pub(super) enum CommandError {
     NotConfirmed,
     #[error("{refused} of the rows were refused")]
     RowsRefused { refused: u64 },
+    /// It began, and did not come to its end.
+    #[error("the import did not come to its end: {detail}{}", each_field(fields))]
+    ImportFailed { code: String, detail: String, fields: Vec<(String, String)> },
     #[error("interrupted{0}")]
     Interrupted(&'static str),
 }
@@ -102,9 +105,7 @@ impl fmt::Display for Refusal {
         } else {
             f.write_str(&printable(&self.detail))?;
         }
-        for (field, detail) in &self.fields {
-            write!(f, "\n  {}: {}", printable(field), printable(detail))?;
-        }
+        f.write_str(&each_field(&self.fields))?;
         if let Some(seconds) = self.retry_after {
             write!(f, "\n  it asks to wait for {seconds} s")?;
         }
@@ -116,6 +117,11 @@ impl fmt::Display for Refusal {
     }
 }
 
+/// What is wrong with each field, a line for each.
+fn each_field(fields: &[(String, String)]) -> String {
+    fields.iter().map(|(field, detail)| format!("\n  {}: {}", printable(field), printable(detail))).collect()
+}
+
 impl CommandError {
     /// The exit code, as [`EXIT_CODES`] says.
     pub(super) fn exit_code(&self) -> ExitCode {
@@ -123,6 +129,11 @@ impl CommandError {
             Self::Usage(_) => 2,
             Self::NoApiKey | Self::NotAnApiKey(_) => 3,
             Self::Unreachable { .. } => 6,
+            Self::ImportFailed { code, .. }
+                if matches!(code.as_str(), "unavailable" | "timeout" | "internal") =>
+            {
+                6
+            }
             Self::RowsRefused { .. } => 7,
             Self::Interrupted(_) => 130,
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => 141,

@@ -44,9 +44,27 @@ pub(super) struct ImportArgs {
     /// What the file holds, where its name does not say so.
     #[arg(long)]
     format: Option<Format>,
-    /// Also create this app on each new device, with what activates it. That goes to standard output, a JSON object a line.
+    /// Also see to it that each device has this app, and what activates it. That goes to standard output, a JSON object a
+    /// line. Devices that are there already and have not been activated get something new.
     #[arg(long, value_name = "CLIENT_APP")]
     app: Option<ClientAppId>,
+    /// A scope that the app may ask for. As often as needed; `device` where none is given.
+    #[arg(long = "scope", requires = "app")]
+    scopes: Vec<String>,
+    /// What each device gets.
+    #[arg(long, requires = "app")]
+    issue: Option<Issue>,
+    /// How long one-time passwords are valid.
+    #[arg(long, value_name = "SECONDS", requires = "app")]
+    otp_ttl: Option<u32>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Issue {
+    /// A one-time password, with which the device gets a secret.
+    Otp,
+    /// A client secret, which the device can use as it is.
+    Client,
 }
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -63,6 +81,16 @@ struct Line {
     line: Option<u64>,
     id: Option<String>,
     status: Option<String>,
+    #[serde(default)]
+    errors: Vec<FieldError>,
+    /// In the summary: why the import did not come to its end.
+    error: Option<Failure>,
+}
+
+#[derive(Debug, Deserialize)]
+struct Failure {
+    code: String,
+    detail: String,
     #[serde(default)]
     errors: Vec<FieldError>,
 }
@@ -91,6 +119,15 @@ impl Format {
     }
 }
 
+impl Issue {
+    fn name(self) -> &'static str {
+        match self {
+            Self::Otp => "otp",
+            Self::Client => "client",
+        }
+    }
+}
+
 impl ImportArgs {
     /// Whether standard input is what to import.
     pub(super) fn takes_stdin(&self) -> bool {
@@ -113,7 +150,12 @@ impl ImportArgs {
         let progress = progress_bar(length);
         let heard = Arc::new(Notify::new());
         let body = Body::wrap_stream(pieces(source, progress.clone(), heard.clone()));
-        let place = place.with_some("app", self.app.as_ref());
+        let scopes = (!self.scopes.is_empty()).then(|| self.scopes.join(","));
+        let place = place
+            .with_some("app", self.app.as_ref())
+            .with_some("scopes", scopes)
+            .with_some("issue", self.issue.map(Issue::name))
+            .with_some("ttlSeconds", self.otp_ttl);
         let importing = async {
             let response = api.upload(&place, format.content_type(), body).await?;
             heard.notify_one();
@@ -198,16 +240,23 @@ struct Report<'a> {
     refused: u64,
 }
 
+/// How the import ended.
+struct Ended {
+    /// The summary, for people.
+    counts: String,
+    failure: Option<Failure>,
+}
+
 impl Report<'_> {
     async fn read(mut self, api: &Api, mut response: Response) -> Result<(), CommandError> {
         let mut held: Vec<u8> = Vec::new();
-        let mut summary = None;
+        let mut ended = None;
         while let Some(chunk) = response.chunk().await.map_err(|error| api.unreachable(error))? {
             held.extend_from_slice(&chunk);
             let mut rest = held.as_slice();
             while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
                 let (line, after) = rest.split_at(end);
-                summary = self.line(line)?.or(summary);
+                ended = self.line(line)?.or(ended);
                 rest = after.get(1..).unwrap_or_default();
             }
             let left = rest.len();
@@ -216,19 +265,24 @@ impl Report<'_> {
             }
             held.drain(..held.len() - left);
         }
-        summary = self.line(&held)?.or(summary);
-        let Some(summary) = summary else {
+        let last = self.line(&held)?.or(ended);
+        let Some(Ended { counts, failure }) = last else {
             return Err(CommandError::Answer("it ends without a summary, so rows may be missing".to_owned()));
         };
-        self.aside(&summary);
-        match self.refused {
-            0 => Ok(()),
-            refused => Err(CommandError::RowsRefused { refused }),
+        self.aside(&counts);
+        match (failure, self.refused) {
+            (Some(Failure { code, detail, errors }), _) => {
+                let detail = printable(&detail);
+                let fields = errors.into_iter().map(|error| (error.field, error.detail)).collect();
+                Err(CommandError::ImportFailed { code, detail, fields })
+            }
+            (None, 0) => Ok(()),
+            (None, refused) => Err(CommandError::RowsRefused { refused }),
         }
     }
 
     /// Tells a line, and answers what it says if it is the summary.
-    fn line(&mut self, bytes: &[u8]) -> Result<Option<String>, CommandError> {
+    fn line(&mut self, bytes: &[u8]) -> Result<Option<Ended>, CommandError> {
         if bytes.iter().all(u8::is_ascii_whitespace) {
             return Ok(None);
         }
@@ -239,7 +293,7 @@ impl Report<'_> {
             if self.output.json {
                 self.progress.suspend(|| say(text))?;
             }
-            return counts(text).map(Some);
+            return Ok(Some(Ended { counts: counts(text)?, failure: line.error }));
         };
         let status = line.status.as_deref().unwrap_or_default();
         let is_refused = matches!(status, "conflict" | "invalid");

@@ -118,12 +118,14 @@ pub(super) fn printable(text: &str) -> String {
     shown
 }
 
-/// The fields of an object in one line.
+/// The numbers that an object has, in one line.
 pub(super) fn counts(object: &str) -> Result<String, CommandError> {
     let fields: Fields =
         serde_json::from_str(object).map_err(|error| CommandError::Answer(error.to_string()))?;
+    let is_number = |value: &RawValue| serde_json::from_str::<u64>(value.get()).is_ok();
+    let numbers = fields.0.iter().filter(|(_, value)| is_number(value));
     let parts: Vec<String> =
-        fields.0.iter().map(|(name, value)| format!("{} {}", printable(name), text(value, ", "))).collect();
+        numbers.map(|(name, value)| format!("{} {}", printable(name), value.get())).collect();
     Ok(parts.join(", "))
 }
 

@@ -104,13 +104,14 @@ async fn a_creation_that_is_sent_again_is_the_same_creation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_would_be_done_twice_is_not_sent_again_unless_it_was_not_done() {
-    let rotate = ["apikey", "rotate", "00000000-0000-4000-8000-000000000000"];
-    let (script, server) = Script::serve([busy(503)]).await;
-    server.run(&rotate).await.failed(6, "come back later");
-    assert_eq!(script.asked().len(), 1);
-    let (script, server) = Script::serve([busy(429), ok(json!({"key": "kp_new"}))]).await;
-    assert_eq!(server.run(&rotate).await.ok(), "kp_new\n");
+    let rename = ["org", "update", "acme", "--name", "New"];
+    let current = || ok(json!({"id": "acme", "name": "Old", "description": null}));
+    let (script, server) = Script::serve([current(), busy(503)]).await;
+    server.run(&rename).await.failed(6, "come back later");
     assert_eq!(script.asked().len(), 2);
+    let (script, server) = Script::serve([current(), busy(429), current()]).await;
+    server.run(&rename).await.ok();
+    assert_eq!(script.asked().len(), 3);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

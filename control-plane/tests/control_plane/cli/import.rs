@@ -68,7 +68,8 @@ async fn echo(State(importer): State<Arc<Importer>>, request: Request) -> Respon
         if importer.holds {
             importer.released.notified().await;
         }
-        let summary = json!({"created": importer.lines.load(Ordering::SeqCst), "unchanged": 0});
+        let summary =
+            json!({"status": "completed", "created": importer.lines.load(Ordering::SeqCst), "unchanged": 0});
         Ok(Bytes::from(format!("{summary}\n")))
     });
     Response::new(Body::from_stream(rows.chain(summary)))
@@ -111,11 +112,17 @@ async fn refused_rows_are_told_with_their_line_and_make_an_exit_code_of_their_ow
 async fn credentials_go_to_standard_output_and_nothing_else_does() {
     let row = json!({"line": 1, "id": "a", "status": "created", "otp": "0123456789"});
     let (importer, server) = Importer::default().serve().await;
-    let import = [&IMPORT[..], &["-", "--format", "csv", "--app", "client"]].concat();
+    let import =
+        [&IMPORT[..], &["-", "--format", "csv", "--app", "client", "--scope", "a", "--scope", "b"]].concat();
+    let import = [&import[..], &["--issue", "otp", "--otp-ttl", "900"]].concat();
     let done = finish_with(&mut server.command(&import), &format!("{row}\n")).await;
     assert_eq!(
         importer.asked(),
-        ("/api/internal/org/acme/env/prod/device/import?app=client".to_owned(), "text/csv".to_owned())
+        (
+            "/api/internal/org/acme/env/prod/device/import?app=client&scopes=a%2Cb&issue=otp&ttlSeconds=900"
+                .to_owned(),
+            "text/csv".to_owned()
+        )
     );
     assert!(done.stderr.contains("created 1") && !done.stderr.contains("0123456789"), "{done:?}");
     assert_eq!(done.json(), [row]);
@@ -153,6 +160,15 @@ async fn an_answer_that_breaks_off_is_no_success() {
     let import = [&IMPORT[..], &["-", "--format", "ndjson"]].concat();
     let row = json!({"line": 1, "id": "a", "status": "unchanged"}).to_string();
     finish_with(&mut other.command(&import), &row).await.failed(1, "without a summary");
+
+    for (code, exit) in [("unavailable", 6), ("invalid_request", 1)] {
+        let error = json!({"code": code, "detail": "no more", "errors": [{"field": "id", "detail": "is twice there"}]});
+        let summary = json!({"status": "failed", "rows": 7, "created": 5, "error": error});
+        let failed = finish_with(&mut other.command(&import), &summary.to_string()).await;
+        assert!(failed.stderr.contains("created 5, rows 7\n"), "{failed:?}");
+        assert!(failed.stderr.contains("\n  id: is twice there"), "{failed:?}");
+        failed.failed(exit, "did not come to its end: no more");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
