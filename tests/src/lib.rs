@@ -13,5 +13,7 @@ pub mod admin;
 pub mod clients;
 pub mod edge;
 pub mod kv;
+pub mod lone_edge;
+pub mod openssl;
 pub mod stack;
 pub mod wait;

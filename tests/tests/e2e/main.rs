@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod certificate_edge;
 mod contract;
 mod documents;
 mod faults;

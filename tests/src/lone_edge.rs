@@ -1,0 +1,205 @@
+//! A Worker without a control plane: whoever runs the test is the root, the publisher, and whoever the Worker reports to.
+
+use std::cell::RefCell;
+use std::sync::{Arc, Mutex};
+use std::time::Duration;
+
+use keypost_shared::document::{
+    ClaimsProfile, Document, PoolDocument, PoolKind, SealedSigningKey, Stamp, TrustDocument,
+};
+use keypost_shared::edge_report::{EdgeReport, SharedSecret, SignedReport};
+use keypost_shared::host::PrivateKey;
+use keypost_shared::id::PoolId;
+use keypost_shared::jwe::SealingKey;
+use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
+use keypost_shared::kv_key::KvKey;
+use keypost_shared::time::UnixTime;
+use rand_core::OsRng;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::{TcpListener, TcpStream};
+use xtask::secret::StackSecrets;
+use xtask::stack::port::Port;
+use xtask::stack::worker::{self, Worker, WorkerOptions};
+
+use crate::kv::Kv;
+use crate::{edge, stack, wait};
+
+/// How long documents last.
+const WINDOW: u64 = 3600;
+
+/// A running Worker with its KV.
+pub struct LoneEdge {
+    /// Where it answers.
+    pub url: String,
+    /// What it reads from.
+    pub kv: Kv,
+    secrets: StackSecrets,
+    publisher: PrivateKey,
+    version: RefCell<u64>,
+    received: Arc<Mutex<Vec<SignedReport>>>,
+    _worker: Worker,
+}
+
+/// A pool, and the key that signs for it.
+pub struct LonePool {
+    /// Its id.
+    pub id: PoolId,
+    /// What its document says.
+    pub document: PoolDocument,
+    /// The key.
+    pub signing: PrivateKey,
+}
+
+impl LoneEdge {
+    /// Starts a Worker that trusts a root of the test's own.
+    pub async fn start(name: &str) -> Self {
+        let env = stack::test_env();
+        let parts = env.parts();
+        let state = env.scratch.join(name);
+        if state.exists() {
+            std::fs::remove_dir_all(&state).unwrap();
+        }
+        let received = Arc::default();
+        let control_plane_url = listen(Arc::clone(&received)).await;
+        let (root, publisher) = (PrivateKey::generate(&mut OsRng), PrivateKey::generate(&mut OsRng));
+        let secrets = StackSecrets::random(String::new());
+        let options = WorkerOptions {
+            node: parts.node.clone(),
+            wrangler: parts.wrangler.clone(),
+            build: parts.worker_build.clone(),
+            state: state.join("worker"),
+            root_keys: vec![serde_json::to_value(root.public()).unwrap()],
+            control_plane_url,
+            secrets: secrets.clone(),
+            log: state.join("worker.log"),
+            lock: None,
+            vars: Vec::new(),
+        };
+        let port = Port::free(None).unwrap();
+        let worker = Worker::start(&parts.xtask, &edge::http(), &parts.repo, &port, &options).await;
+        let url = worker::url_of(&port);
+        let namespace = worker::kv_namespace_id(&parts.repo).unwrap();
+        let kv = Kv::new(&worker::kv_api_url(&url), &namespace);
+        let made = Self {
+            url,
+            kv,
+            secrets,
+            publisher,
+            version: RefCell::new(0),
+            received,
+            _worker: worker.unwrap_or_else(|error| panic!("{error}")),
+        };
+        let trust = TrustDocument { publisher_keys: vec![made.publisher.public().clone()] };
+        let text = root.sign_document(&KvKey::Trust, made.stamp(true), &trust).unwrap();
+        made.kv.put(&KvKey::Trust.to_string(), &text).await;
+        made
+    }
+
+    /// A pool of the default policy, not published yet.
+    pub fn pool(&self, number: u128) -> LonePool {
+        let id: PoolId = format!("00000000-0000-4000-8000-{number:012}").parse().unwrap();
+        let signing = PrivateKey::generate(&mut OsRng);
+        let sealing_key = SealingKey::parse_list(&self.secrets.edge_sealing_key).unwrap().remove(0);
+        let sealed = SealedSigningKey {
+            kid: signing.kid().clone(),
+            alg: SigningAlg::ES256,
+            jwe: signing.seal(&sealing_key, id).unwrap(),
+        };
+        let document = PoolDocument {
+            kind: PoolKind::Device,
+            issuer: format!("{}/{id}", self.url),
+            token_ttl: 3600,
+            longest_token_ttl: 3600,
+            claims_profile: ClaimsProfile::Device,
+            audience: vec![],
+            jwks: JwkSet { keys: vec![Jwk::es256(signing.public().clone())] },
+            signing_key: Some(sealed),
+            cors_origins: vec![],
+            trust_anchors: vec![],
+            denied_certificates: vec![],
+            provisioning: Default::default(),
+            device_defaults: Default::default(),
+            bind_to_certificate: false,
+        };
+        LonePool { id, document, signing }
+    }
+
+    /// Publishes a document.
+    pub async fn publish<T: Document>(&self, key: &KvKey, document: &T) {
+        let text = self.publisher.sign_document(key, self.stamp(T::EXPIRES), document).unwrap();
+        self.kv.put(&key.to_string(), &text).await;
+    }
+
+    /// Waits for a report that `wanted` says yes to, once its HMAC has been checked.
+    pub async fn report(&self, wanted: impl Fn(&EdgeReport) -> bool) -> EdgeReport {
+        let secrets = SharedSecret::parse_list(&self.secrets.edge_shared_secret).unwrap();
+        wait::until("the report", Duration::from_secs(10), || async {
+            let received = self.received.lock().unwrap().clone();
+            let reports = received.iter().map(|signed| signed.verify(&secrets).unwrap());
+            reports.into_iter().find(&wanted).ok_or_else(|| format!("{} others", received.len()))
+        })
+        .await
+    }
+
+    /// The shared secret.
+    pub fn shared_secrets(&self) -> Vec<SharedSecret> {
+        SharedSecret::parse_list(&self.secrets.edge_shared_secret).unwrap()
+    }
+
+    fn stamp(&self, expires: bool) -> Stamp {
+        *self.version.borrow_mut() += 1;
+        let iat = UnixTime(i64::try_from(stack::unix_now()).unwrap());
+        Stamp { version: *self.version.borrow(), iat, next_update: expires.then(|| iat + WINDOW) }
+    }
+}
+
+/// Takes what is posted, and keeps it.
+async fn listen(received: Arc<Mutex<Vec<SignedReport>>>) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}", listener.local_addr().unwrap());
+    tokio::spawn(async move {
+        while let Ok((stream, _)) = listener.accept().await {
+            let received = Arc::clone(&received);
+            tokio::spawn(async move {
+                if let Some(report) = receive(stream).await {
+                    received.lock().unwrap().push(report);
+                }
+            });
+        }
+    });
+    url
+}
+
+async fn receive(mut stream: TcpStream) -> Option<SignedReport> {
+    let mut bytes = Vec::new();
+    let head = loop {
+        if let Some(end) = bytes.windows(4).position(|four| four == b"\r\n\r\n") {
+            break end + 4;
+        }
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    };
+    let text = String::from_utf8(bytes[..head].to_vec()).ok()?;
+    assert!(text.starts_with("POST /api/edge/report "), "{text}");
+    let header = |name: &str| {
+        let lines = text.lines().filter_map(|line| line.split_once(':'));
+        let own = lines.into_iter().find(|(own, _)| own.eq_ignore_ascii_case(name));
+        own.map(|(_, value)| value.trim().to_owned())
+    };
+    let length: usize = header("content-length")?.parse().ok()?;
+    while bytes.len() < head + length {
+        if stream.read_buf(&mut bytes).await.ok()? == 0 {
+            return None;
+        }
+    }
+    stream
+        .write_all(b"HTTP/1.1 202 Accepted\r\ncontent-length: 0\r\nconnection: close\r\n\r\n")
+        .await
+        .ok()?;
+    Some(SignedReport {
+        timestamp: UnixTime(header("keypost-timestamp")?.parse().ok()?),
+        signature: header("keypost-signature")?,
+        body: String::from_utf8(bytes[head..head + length].to_vec()).ok()?,
+    })
+}
