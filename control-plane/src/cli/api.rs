@@ -144,7 +144,12 @@ impl Api {
         self.call(Call::new(Method::GET, place)).await
     }
 
-    /// Creates something. It is created once, even if the request has to be repeated.
+    /// Reads something of any length, which the caller takes piece by piece.
+    pub(super) async fn stream(&self, place: &Place) -> Result<Response, CommandError> {
+        self.send(Call::new(Method::GET, place), None).await
+    }
+
+    /// Creates something, or a secret of it. That is done once, even if the request has to be repeated.
     pub(super) async fn create(&self, place: &Place, body: Vec<u8>) -> Result<Answer, CommandError> {
         let key = random_uuid(&mut SystemEntropy.rng()).hyphenated().to_string();
         let key = HeaderValue::try_from(key).map_err(|error| CommandError::HttpClient(error.to_string()))?;
@@ -156,13 +161,6 @@ impl Api {
     /// Brings something into a state in which it may be already.
     pub(super) async fn settle(&self, place: &Place) -> Result<Answer, CommandError> {
         self.call(Call::new(Method::POST, place)).await
-    }
-
-    /// Does something that is another thing when done twice.
-    pub(super) async fn act(&self, place: &Place, body: Vec<u8>) -> Result<Answer, CommandError> {
-        let mut call = Call::new(Method::POST, place).body(body);
-        call.twice = Twice::Different;
-        self.call(call).await
     }
 
     /// Replaces something, if it is still of this version.
@@ -205,7 +203,7 @@ impl Api {
     }
 
     async fn call(&self, call: Call<'_>) -> Result<Answer, CommandError> {
-        let mut response = self.send(call).await?;
+        let mut response = self.send(call, Some(REQUEST_TIMEOUT)).await?;
         let etag = response.headers().get(ETAG).cloned();
         let mut bytes = Vec::new();
         while let Some(chunk) = response.chunk().await.map_err(|error| self.unreachable(error))? {
@@ -219,10 +217,13 @@ impl Api {
     }
 
     /// Sends a request until it is answered with something that counts.
-    async fn send(&self, call: Call<'_>) -> Result<Response, CommandError> {
+    async fn send(&self, call: Call<'_>, within: Option<Duration>) -> Result<Response, CommandError> {
         let mut tried = 0;
         loop {
-            let mut request = self.request(call.method.clone(), call.place)?.timeout(REQUEST_TIMEOUT);
+            let mut request = self.request(call.method.clone(), call.place)?;
+            if let Some(within) = within {
+                request = request.timeout(within);
+            }
             for (name, value) in &call.headers {
                 request = request.header(name, value);
             }

@@ -146,7 +146,7 @@ impl ClientArgs {
             Verb::RotateSecret { within, client, overlap } => {
                 let place = one(&within, &client).then("secret");
                 let body = Body::default().with_some("overlapSeconds", overlap.as_ref())?;
-                output.secret(&api.act(&place, body.to_bytes()?).await?, "clientSecret")
+                output.secret(&api.create(&place, body.to_bytes()?).await?, "clientSecret")
             }
         }
     }

@@ -20,7 +20,7 @@ pub(super) struct ListArgs {
     #[arg(long, conflicts_with = "limit")]
     all: bool,
     /// Go on where an earlier list ended.
-    #[arg(long)]
+    #[arg(long, allow_hyphen_values = true)]
     cursor: Option<String>,
 }
 

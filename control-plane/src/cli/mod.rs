@@ -3,6 +3,7 @@
 mod api;
 mod apikey;
 mod app;
+mod audit;
 mod body;
 mod client;
 mod completions;
@@ -68,6 +69,8 @@ enum Command {
     /// API keys.
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKeyArgs),
+    /// Who did what, when, and from where.
+    Audit(audit::AuditArgs),
     /// What is on its way to the edge.
     Sync(sync::SyncArgs),
     /// Print the API's OpenAPI document.
@@ -98,6 +101,7 @@ impl Cli {
             Command::Otp(args) => args.run().await,
             Command::Client(args) => args.run().await,
             Command::ApiKey(args) => args.run().await,
+            Command::Audit(args) => args.run().await,
             Command::Sync(args) => args.run().await,
             Command::OpenApi => openapi::show(),
             Command::Completions(args) => args.run(),

@@ -9,10 +9,13 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{Request, State};
 use axum::http::{HeaderMap, Response};
+use futures_util::{StreamExt, stream};
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
 use serde_json::{Value, json};
+use tokio::io::AsyncReadExt;
 use tokio::net::TcpListener;
+use tokio::sync::Notify;
 use tokio::time::Instant;
 
 use super::{Server, Terminal, finish};
@@ -277,4 +280,37 @@ async fn a_reader_that_has_seen_enough_is_no_error_to_talk_about() {
     drop(child.stdout.take());
     let ended = child.wait_with_output().await.unwrap();
     assert_eq!((ended.status.code(), ended.stderr.as_slice()), (Some(141), &b""[..]));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_export_is_passed_on_as_it_comes_and_one_that_breaks_off_is_no_success() {
+    let lines = "{\"seq\":2}\n{\"seq\":1}\n";
+    let breaks = Arc::new(Notify::new());
+    let broken = breaks.clone();
+    let broken = stream::once(async move {
+        broken.notified().await;
+        Err(std::io::Error::other("broken"))
+    });
+    let broken = Response::new(Body::from_stream(stream::iter([Ok(lines)]).chain(broken)));
+    let (script, server) = Script::serve([answer(200, &[], lines), broken]).await;
+    let export = [
+        "audit",
+        "export",
+        "--org",
+        "acme",
+        "--since",
+        "2026-01-31T00:00:00+01:00",
+        "--action",
+        "device.create",
+    ];
+    assert_eq!(server.run(&export).await.ok(), lines);
+    let query = "orgId=acme&action=device.create&since=2026-01-31T00%3A00%3A00%2B01%3A00&format=ndjson";
+    assert_eq!(script.asked()[0].request, format!("GET /api/internal/audit?{query}"));
+    let mut child = server.command(&export).spawn().unwrap();
+    let mut begun = vec![0; lines.len()];
+    child.stdout.as_mut().unwrap().read_exact(&mut begun).await.unwrap();
+    assert_eq!(begun, lines.as_bytes());
+    breaks.notify_one();
+    assert_eq!(child.wait().await.unwrap().code(), Some(6));
+    server.run(&["audit", "list", "--since", "yesterday"]).await.failed(2, "RFC 3339");
 }
