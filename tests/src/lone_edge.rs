@@ -37,7 +37,9 @@ pub struct LoneEdge {
     publisher: PrivateKey,
     version: RefCell<u64>,
     received: Arc<Mutex<Vec<SignedReport>>>,
-    _worker: Worker,
+    options: WorkerOptions,
+    port: Port,
+    worker: Option<Worker>,
 }
 
 /// A pool, and the key that signs for it.
@@ -76,23 +78,35 @@ impl LoneEdge {
             vars: Vec::new(),
         };
         let port = Port::free(None).unwrap();
-        let worker = Worker::start(&parts.xtask, &edge::http(), &parts.repo, &port, &options).await;
         let url = worker::url_of(&port);
         let namespace = worker::kv_namespace_id(&parts.repo).unwrap();
         let kv = Kv::new(&worker::kv_api_url(&url), &namespace);
-        let made = Self {
+        let mut made = Self {
             url,
             kv,
             secrets,
             publisher,
             version: RefCell::new(0),
             received,
-            _worker: worker.unwrap_or_else(|error| panic!("{error}")),
+            options,
+            port,
+            worker: None,
         };
+        made.restart().await;
         let trust = TrustDocument { publisher_keys: vec![made.publisher.public().clone()] };
         let text = root.sign_document(&KvKey::Trust, made.stamp(true), &trust).unwrap();
         made.kv.put(&KvKey::Trust.to_string(), &text).await;
         made
+    }
+
+    /// Starts the Worker anew, with what KV and the location's cache held: an isolate that knows nothing.
+    pub async fn restart(&mut self) {
+        if let Some(worker) = self.worker.take() {
+            worker.stop();
+        }
+        let parts = stack::test_env().parts();
+        let worker = Worker::start(&parts.xtask, &edge::http(), &parts.repo, &self.port, &self.options).await;
+        self.worker = Some(worker.unwrap_or_else(|error| panic!("{error}")));
     }
 
     /// A pool of the default policy, not published yet.

@@ -52,7 +52,7 @@ fn claims(pool: &LonePool, reply: &Reply) -> Value {
 
 #[tokio::test]
 async fn what_openssl_makes_gets_its_token_from_workerd() {
-    let edge = LoneEdge::start("certificates").await;
+    let mut edge = LoneEdge::start("certificates").await;
     let authorities = [Kind::Rsa, Kind::P256, Kind::P384].map(Authority::new);
     let [rsa, p256, p384] = &authorities;
     let pool = auto_pool(&edge, 1, &[rsa, p256, p384]).await;
@@ -112,4 +112,11 @@ async fn what_openssl_makes_gets_its_token_from_workerd() {
         assert_eq!(code(&grant(&pool, &hostile).await), expected);
     }
     assert_eq!(grant(&pool, &"A".repeat(1 << 20)).await.status, 413);
+
+    // Another isolate of the same location.
+    let used = good(&pool, &two, "ES256");
+    assert_eq!(grant(&pool, &used).await.outcome(), "200");
+    edge.restart().await;
+    assert_eq!(code(&grant(&pool, &used).await), "assertion_replayed");
+    assert_eq!(grant(&pool, &good(&pool, &two, "ES256")).await.outcome(), "200");
 }
