@@ -1,5 +1,7 @@
 //! No secret is ever logged or printed.
 
+use std::collections::BTreeSet;
+
 use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost_shared::secret::{ApiKey, KeyKind, SecretHash};
 use rand_core::OsRng;
@@ -71,6 +73,51 @@ const CANARY: &str = "canary-kp_admin_0123456789abcdef";
 /// Who knows it can open the answer that is kept for it.
 const IDEMPOTENCY_KEY: &str = "idempotency-0123456789";
 
+/// The fields of answers that hold a secret.
+const SECRET_FIELDS: [&str; 6] =
+    ["otp", "clientSecret", "key", "accessToken", "refreshToken", "orgOwnerApiKey"];
+const API_KEYS: &str = "/api/internal/api-key";
+const SERVICE_CLIENTS: &str = "/api/internal/org/{orgId}/env/{envId}/client";
+
+/// The operations that answer with a secret, by the OpenAPI document.
+fn secret_operations(document: &Value) -> BTreeSet<String> {
+    let mut found = BTreeSet::new();
+    for (path, operations) in document["paths"].as_object().unwrap() {
+        for (method, operation) in operations.as_object().unwrap() {
+            let answers = operation["responses"].as_object().into_iter().flatten();
+            let good = answers.filter(|(status, _)| status.starts_with('2')).map(|(_, answer)| answer);
+            if good.into_iter().any(|answer| holds_a_secret(document, answer, 0)) {
+                found.insert(format!("{} {path}", method.to_uppercase()));
+            }
+        }
+    }
+    found
+}
+
+/// Whether a schema, or one that it refers to, has a field for a secret.
+fn holds_a_secret(document: &Value, part: &Value, depth: usize) -> bool {
+    assert!(depth < 50, "a schema within itself");
+    match part {
+        Value::Object(fields) => fields.iter().any(|(name, value)| match (name.as_str(), value) {
+            ("$ref", Value::String(target)) => {
+                let target =
+                    document.pointer(target.trim_start_matches('#')).expect("what is referred to is there");
+                holds_a_secret(document, target, depth + 1)
+            }
+            // An example is none.
+            ("example" | "examples", _) => false,
+            ("properties", Value::Object(properties))
+                if SECRET_FIELDS.iter().any(|name| properties.contains_key(*name)) =>
+            {
+                true
+            }
+            _ => holds_a_secret(document, value, depth + 1),
+        }),
+        Value::Array(parts) => parts.iter().any(|part| holds_a_secret(document, part, depth + 1)),
+        _ => false,
+    }
+}
+
 /// Everything that handles a secret, done well and badly. Answers with the secrets.
 async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     let text = |value: &Value| value.as_str().unwrap().to_owned();
@@ -106,6 +153,34 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     let admin = &caller.admin;
     caller.call(Method::GET, &format!("/api/internal/org/{admin}?key={admin}"), None).await;
     caller.call(Method::GET, &format!("/{admin}"), None).await;
+    let mut used_operations =
+        vec![format!("POST {SERVICE_CLIENTS}").replace("/client", "/device/{deviceId}/app/{appId}/otp")];
+    used_operations.push("POST /api/otp/activate".to_owned());
+    let document = caller.call(Method::GET, "/openapi.json", None).await;
+    let is_there = |path: &str| document["paths"].get(path).is_some();
+    if is_there(API_KEYS) {
+        let made = caller.post(API_KEYS, json!({"name": "Script", "orgId": "acme"})).await;
+        let rotate = format!("{API_KEYS}/{}/rotate", made["id"].as_str().unwrap());
+        let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
+        secrets.extend([("an API key", text(&made["key"])), ("a rotated API key", text(&rotated["key"]))]);
+        used_operations.extend([format!("POST {API_KEYS}"), format!("POST {API_KEYS}/{{apiKeyId}}/rotate")]);
+    }
+    if is_there(SERVICE_CLIENTS) {
+        let clients = format!("{env}/prod/client");
+        let made = caller.post(&clients, json!({"name": "Service", "scopes": ["introspect"]})).await;
+        let rotate = format!("{clients}/{}/secret", made["clientId"].as_str().unwrap());
+        let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
+        secrets.extend([
+            ("a service client's secret", text(&made["clientSecret"])),
+            ("a service client's next secret", text(&rotated["clientSecret"])),
+        ]);
+        used_operations.extend([
+            format!("POST {SERVICE_CLIENTS}"),
+            format!("POST {SERVICE_CLIENTS}/{{clientId}}/secret"),
+        ]);
+    }
+    // Whoever adds an operation that answers with a secret must use it here.
+    assert_eq!(secret_operations(&document), used_operations.into_iter().collect());
     secrets.extend([
         ("a one-time password that was kept", kept),
         ("a used one-time password", used),
