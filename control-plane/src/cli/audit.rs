@@ -1,6 +1,7 @@
 //! `keypost audit`
 
 use std::io::{self, Write};
+use std::path::PathBuf;
 
 use clap::{Args, Subcommand};
 use keypost_shared::id::{EnvId, OrgId};
@@ -9,6 +10,7 @@ use time::format_description::well_known::Rfc3339;
 
 use super::api::{Api, Place};
 use super::apikey::rfc3339;
+use super::audit_verify::verify;
 use super::connection::ConnectionArgs;
 use super::error::CommandError;
 use super::list::ListArgs;
@@ -46,6 +48,19 @@ enum Verb {
     Export {
         #[command(flatten)]
         filter: Filter,
+    },
+    /// Check in the database that nothing of it was altered, taken out or put in.
+    ///
+    /// This asks no server: it reads the database that DATABASE_URL names, and changes nothing. The end of each chain
+    /// stands on standard output: note it elsewhere, and give it to a later check with --noted. Who can write the database
+    /// can write a whole chain anew, and only what was noted shows it. Findings go to standard error.
+    Verify {
+        /// Check one organization's events alone.
+        #[arg(long, short, value_name = "ORG")]
+        org: Option<OrgId>,
+        /// A file with what an earlier check printed.
+        #[arg(long, value_name = "FILE")]
+        noted: Option<PathBuf>,
     },
 }
 
@@ -97,8 +112,12 @@ impl Filter {
 
 impl AuditArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
+        if let Verb::Verify { org, noted } = self.verb {
+            return verify(org.as_ref(), noted.as_deref()).await;
+        }
         let (api, output) = self.connection.open()?;
         match self.verb {
+            Verb::Verify { .. } => Ok(()),
             Verb::List { filter, list } => list.print(&api, output, filter.place()?, &COLUMNS).await,
             Verb::Export { filter } => export(&api, &filter.place()?.with("format", "ndjson")).await,
         }

@@ -27,6 +27,7 @@ Exit codes:
   5    it exists already, has something below it, or was changed in the meantime
   6    the server cannot be reached, is busy or failed: later it may work
   7    the import is done, but some of its rows were refused
+  8    the record of who did what was altered
   130  interrupted
   141  whoever read the output went away";
 
@@ -80,6 +81,8 @@ pub(super) enum CommandError {
     /// It began, and did not come to its end.
     #[error("the import did not come to its end: {detail}{}", each_field(fields))]
     ImportFailed { code: String, detail: String, fields: Vec<(String, String)> },
+    #[error("{0} findings: the record of who did what was altered")]
+    AuditFindings(u64),
     #[error("interrupted{0}")]
     Interrupted(&'static str),
 }
@@ -135,6 +138,7 @@ impl CommandError {
                 6
             }
             Self::RowsRefused { .. } => 7,
+            Self::AuditFindings(_) => 8,
             Self::Interrupted(_) => 130,
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => 141,
             Self::Refused(refusal) => match refusal.status {

@@ -4,6 +4,7 @@ mod api;
 mod apikey;
 mod app;
 mod audit;
+mod audit_verify;
 mod body;
 mod client;
 mod completions;

@@ -20,6 +20,7 @@ use crate::metrics::Metrics;
 use crate::publisher::{Publications, Publisher, PublisherSettings};
 use crate::root::RootSigner;
 use crate::server::ServerLimits;
+use crate::service::api_key_use::ApiKeyUses;
 use crate::service::{self, Context};
 use crate::{server, store, telemetry};
 
@@ -30,7 +31,9 @@ const LIMITS: ServerLimits = ServerLimits {
     drain: Duration::from_secs(6),
 };
 /// The time that a batch under way has after that. What does not end in time is written again by the next start.
-const PUBLISHER_STOP: Duration = Duration::from_secs(3);
+const PUBLISHER_STOP: Duration = Duration::from_millis(2500);
+/// The time for writing down when keys were last used, between the two.
+const USES_WRITE: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve() -> Result<(), CommandError> {
@@ -54,6 +57,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         master_key: config.master_key.clone(),
         publications: publications.clone(),
         metrics: metrics.clone(),
+        api_key_uses: ApiKeyUses::default(),
         edge_url: config.edge_url.clone(),
         public_url: config.public_url,
         mode: config.mode,
@@ -91,8 +95,15 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     let housekeeping = housekeeping.start();
     tracing::info!(address = %listener.local_addr()?, "listening");
 
+    let uses = context.api_key_uses.clone();
     let router = http::router(App::new(context, config.trusted_proxies, config.rate_limits));
-    server::serve(listener, router, stop, LIMITS).await;
+    tokio::select! {
+        () = server::serve(listener, router, stop, LIMITS) => {}
+        () = uses.keep_writing(&db) => {}
+    }
+    if !matches!(tokio::time::timeout(USES_WRITE, uses.write(&db)).await, Ok(Ok(()))) {
+        tracing::warn!("when API keys were last used could not be written down");
+    }
     // The batch under way is a matter of milliseconds; where it is not, the database undoes it.
     let housekeeping = tokio::time::timeout(PUBLISHER_STOP, housekeeping.stop());
     // Until now it has published what the last requests changed.

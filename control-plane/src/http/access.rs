@@ -10,7 +10,7 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use keypost_shared::id::{ClientAppId, DeviceId, EnvId, OrgId};
+use keypost_shared::id::{ClientAppId, ClientId, DeviceId, EnvId, IdError, OrgId};
 use uuid::Uuid;
 
 use super::App;
@@ -20,10 +20,12 @@ use super::problem::{FieldError, Problem, denied};
 use crate::service;
 use crate::service::access::{Caller, GlobalScope, OrgScope, Permission, Reach};
 use crate::service::audit::RequestSource;
+use crate::store::api_key::StoredApiKey;
 use crate::store::device::Device;
 use crate::store::device_app::{AppName, DeviceApp};
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::organization::Organization;
+use crate::store::service_client::ServiceClient;
 
 /// What a handler needs the caller's key to permit.
 pub(super) trait Right: Send {
@@ -40,7 +42,7 @@ macro_rules! right {
     )*};
 }
 
-right!(OrgRead, OrgWrite, DeviceRead, DeviceWrite, OtpCreate, SyncWrite);
+right!(OrgRead, OrgWrite, DeviceRead, DeviceWrite, OtpCreate, ClientWrite, ApiKeyWrite, AuditRead, SyncWrite);
 
 /// A caller who may reach everything.
 pub(super) struct Everything<R> {
@@ -51,6 +53,15 @@ pub(super) struct Everything<R> {
 /// All that the caller reaches: everything, or one organization.
 pub(super) struct InReach<R> {
     pub(super) reach: Reach,
+    pub(super) caller: Caller,
+    right: PhantomData<R>,
+}
+
+/// An API key that the caller may manage, and the caller: what it hands out depends on what it has.
+pub(super) struct InApiKey<R> {
+    pub(super) reach: Reach,
+    pub(super) caller: Caller,
+    pub(super) key: StoredApiKey,
     right: PhantomData<R>,
 }
 
@@ -82,6 +93,13 @@ pub(super) struct InApp<R> {
     right: PhantomData<R>,
 }
 
+/// A service client that the caller may use.
+pub(super) struct InClient<R> {
+    pub(super) scope: EnvScope,
+    pub(super) client: ServiceClient,
+    right: PhantomData<R>,
+}
+
 /// Where a request comes from that needs no key.
 pub(super) struct Source(pub(super) RequestSource);
 
@@ -109,7 +127,23 @@ impl<R: Right> FromRequestParts<App> for InReach<R> {
     async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let caller = authenticate(parts, app).await?;
         let reach = caller.enter_reach(R::PERMISSION).map_err(|reason| denied(reason, "thing"))?;
-        Ok(Self { reach, right: PhantomData })
+        Ok(Self { reach, caller, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InApiKey<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let id = ids.take::<PathUuid>("apiKeyId");
+        ids.finish()?;
+        let reach = caller.enter_reach(R::PERMISSION).map_err(|reason| denied(reason, "API key"))?;
+        let not_found = || Problem::not_found("API key");
+        let PathUuid(id) = id.ok_or_else(not_found)?;
+        let key = service::api_key::find(app.context(), &reach, id).await?.ok_or_else(not_found)?;
+        Ok(Self { reach, caller, key, right: PhantomData })
     }
 }
 
@@ -171,6 +205,23 @@ impl<R: Right> FromRequestParts<App> for InApp<R> {
         let PathAppName(name) = name.ok_or_else(not_found)?;
         let found = service::device_app::find(app.context(), &scope, &device.id, &name).await?;
         Ok(Self { scope, app: found.ok_or_else(not_found)?, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InClient<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let (org, env) = (ids.take::<OrgId>("orgId"), ids.take::<EnvId>("envId"));
+        let client = ids.take::<ClientId>("clientId");
+        ids.finish()?;
+        let (scope, _) = find_environment(app, enter::<R>(&caller, org)?, env).await?;
+        let not_found = || Problem::not_found("service client");
+        let client = client.ok_or_else(not_found)?;
+        let found = service::service_client::find(app.context(), &scope, &client).await?;
+        Ok(Self { scope, client: found.ok_or_else(not_found)?, right: PhantomData })
     }
 }
 
@@ -261,11 +312,23 @@ impl PathIds {
     }
 }
 
+/// A UUID as it is written in answers: one thing has one path.
+struct PathUuid(Uuid);
+
+impl FromStr for PathUuid {
+    type Err = IdError;
+
+    fn from_str(text: &str) -> Result<Self, IdError> {
+        let id = Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text);
+        id.map(Self).ok_or(IdError::NotUuid)
+    }
+}
+
 /// The id of an app, or the name of the application that it is. A UUID is a slug too, and means the id.
 struct PathAppName(AppName);
 
 impl FromStr for PathAppName {
-    type Err = keypost_shared::id::IdError;
+    type Err = IdError;
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let id = Uuid::try_parse(text).ok().filter(|id| id.hyphenated().to_string() == text);

@@ -47,6 +47,7 @@ pub(super) struct Creation {
     /// The change that creates.
     pub(super) change: Change,
     kept: Option<([u8; 32], AnswerKey)>,
+    status: StatusCode,
 }
 
 /// Why a creating request ends before its end.
@@ -60,6 +61,7 @@ pub(super) enum Interrupted {
 /// An answer as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
+    status: u16,
     etag: Option<String>,
     body: String,
 }
@@ -111,12 +113,16 @@ impl CreateRequest {
     /// Begins the creation, unless the request has been answered before.
     pub(super) async fn begin(self, app: &App, actor: &Arc<Actor>) -> Result<Creation, Interrupted> {
         let mut change = Change::begin(app.context(), actor).await?;
-        let Some(key) = &self.idempotency_key else { return Ok(Creation { change, kept: None }) };
+        let Some(key) = &self.idempotency_key else {
+            return Ok(Creation { change, kept: None, status: StatusCode::CREATED });
+        };
         let caller = actor.id.as_deref().unwrap_or_default();
         let (id, answer_key) = app.context().master_key.idempotency(&[caller, &self.method, &self.path], key);
         let now = change.now();
         match idempotency::claim(change.tx(), &id, &self.body_hash, now).await? {
-            Claim::First => Ok(Creation { change, kept: Some((id, answer_key)) }),
+            Claim::First => {
+                Ok(Creation { change, kept: Some((id, answer_key)), status: StatusCode::CREATED })
+            }
             Claim::OtherBody => Err(Problem::idempotency_key_reused().into()),
             Claim::Answered(sealed) => {
                 let opened = answer_key.open(&sealed).map_err(|error| Problem::internal(&error))?;
@@ -131,13 +137,18 @@ impl CreateRequest {
 }
 
 impl Creation {
+    /// Answers 200, for what creates a secret and no thing of its own.
+    pub(super) fn of_a_secret(self) -> Self {
+        Self { status: StatusCode::OK, ..self }
+    }
+
     /// Makes it so, and answers 201. `updated_at` is for the ETag of a thing that can be asked for again.
     pub(super) async fn finish(
         self,
         answer: &impl Serialize,
         updated_at: Option<OffsetDateTime>,
     ) -> Result<Response, Problem> {
-        let kept = KeptAnswer::new(answer, updated_at)?;
+        let kept = KeptAnswer::new(self.status, answer, updated_at)?;
         self.keep_and_commit(&kept).await?;
         Ok(kept.into_response())
     }
@@ -151,12 +162,13 @@ impl Creation {
         answer: impl Fn(bool) -> A,
     ) -> Result<Response, Problem> {
         let (not_yet, done) = (answer(false), answer(true));
-        let kept = KeptAnswer::new(&not_yet, Some(updated_at))?;
+        let status = self.status;
+        let kept = KeptAnswer::new(status, &not_yet, Some(updated_at))?;
         let (marks, id) = self.keep_and_commit(&kept).await?;
         if !wait(marks).await {
             return Ok(kept.into_response());
         }
-        let kept = KeptAnswer::new(&done, Some(updated_at))?;
+        let kept = KeptAnswer::new(status, &done, Some(updated_at))?;
         if let Some((id, key)) = id {
             // Whoever asks again now is told the truth of now. Where that fails, the truth of then is good enough.
             let kept_again = async {
@@ -185,9 +197,13 @@ impl Creation {
 }
 
 impl KeptAnswer {
-    fn new(answer: &impl Serialize, updated_at: Option<OffsetDateTime>) -> Result<Self, Problem> {
+    fn new(
+        status: StatusCode,
+        answer: &impl Serialize,
+        updated_at: Option<OffsetDateTime>,
+    ) -> Result<Self, Problem> {
         let body = serde_json::to_string(answer).map_err(|error| Problem::internal(&error))?;
-        Ok(Self { etag: updated_at.map(etag), body })
+        Ok(Self { status: status.as_u16(), etag: updated_at.map(etag), body })
     }
 
     fn seal(&self, key: &AnswerKey, app: &App) -> Result<Vec<u8>, Problem> {
@@ -200,7 +216,8 @@ impl KeptAnswer {
     }
 
     fn into_response(self) -> Response {
-        let mut response = (StatusCode::CREATED, self.body).into_response();
+        let status = StatusCode::from_u16(self.status).unwrap_or(StatusCode::CREATED);
+        let mut response = (status, self.body).into_response();
         let headers = response.headers_mut();
         headers.insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
         headers.insert(CACHE_CONTROL, HeaderValue::from_static("no-store"));

@@ -9,8 +9,11 @@ use keypost_shared::scope::Scopes;
 use reqwest::Url;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
+use time::format_description::well_known::Rfc3339;
+use time::{OffsetDateTime, UtcOffset};
 
 use super::body::Invalid;
+use crate::service::access::Permission;
 
 const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -53,6 +56,42 @@ pub(super) fn integer(value: Value, least: u32, most: u32) -> Result<u32, Invali
     number
         .filter(|number| (least..=most).contains(number))
         .ok_or_else(|| Invalid::new(format!("must be a whole number from {least} to {most}")))
+}
+
+/// A time (RFC 3339), in UTC and whole milliseconds, as all times here are.
+pub(super) fn time(value: Value) -> Result<OffsetDateTime, Invalid> {
+    let text = text(value)?;
+    parse_time(&text).ok_or_else(|| Invalid::new("must be a time such as 2027-01-31T00:00:00Z (RFC 3339)"))
+}
+
+/// Reads a time (RFC 3339) whose year in UTC has four digits.
+pub(super) fn parse_time(text: &str) -> Option<OffsetDateTime> {
+    let time = OffsetDateTime::parse(text, &Rfc3339).ok()?.checked_to_offset(UtcOffset::UTC)?;
+    (0..=9999).contains(&time.year()).then(|| time.truncate_to_millisecond())
+}
+
+/// Permissions, of which there must be one at least.
+pub(super) fn permissions(value: Value) -> Result<Vec<Permission>, Invalid> {
+    let names = texts(value)?;
+    if names.is_empty() {
+        return Err(Invalid::new("must name at least one permission; leave it out for all"));
+    }
+    let known = Permission::names().count();
+    if names.len() > known {
+        return Err(Invalid::new(format!("must name at most {known} permissions, each once")));
+    }
+    let mut permissions = Vec::new();
+    let mut errors = Vec::new();
+    for (index, name) in names.iter().enumerate() {
+        match name.parse::<Permission>() {
+            Ok(permission) if permissions.contains(&permission) => {
+                errors.push((format!("[{index}]"), "must not be named twice".to_owned()));
+            }
+            Ok(permission) => permissions.push(permission),
+            Err(error) => errors.push((format!("[{index}]"), error.to_string())),
+        }
+    }
+    if errors.is_empty() { Ok(permissions) } else { Err(Invalid(errors)) }
 }
 
 /// Scopes, of which there must be one at least.

@@ -7,6 +7,8 @@
 mod access;
 mod activation;
 mod address;
+mod api_key;
+mod audit;
 mod body;
 mod client_pool;
 mod creation;
@@ -25,6 +27,7 @@ mod probes;
 mod problem;
 mod query;
 mod rate_limit;
+mod service_client;
 mod streamed_body;
 mod sync;
 
@@ -99,6 +102,9 @@ fn documented() -> OpenApiRouter<App> {
         .merge(device::routes())
         .merge(device_app::routes())
         .merge(otp::routes())
+        .merge(service_client::routes())
+        .merge(api_key::routes())
+        .merge(audit::routes())
         .merge(sync::routes())
         .merge(activation::routes())
 }

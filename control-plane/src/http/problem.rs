@@ -12,7 +12,7 @@ use utoipa::ToSchema;
 
 use crate::service::access::Denied;
 use crate::service::activation::ActivationError;
-use crate::service::api_key::AuthenticationError;
+use crate::service::api_key::{ApiKeyError, AuthenticationError};
 use crate::service::{ChangeError, CreateError};
 use crate::store::StoreError;
 
@@ -165,6 +165,11 @@ impl Problem {
         Self::new(StatusCode::CONFLICT, "has_children", title, detail)
     }
 
+    /// 409 for what the state of a thing forbids.
+    pub(super) fn conflict(code: &'static str, title: &'static str, detail: &str) -> Self {
+        Self::new(StatusCode::CONFLICT, code, title, detail)
+    }
+
     /// 412.
     pub(super) fn outdated() -> Self {
         let title = "It has been changed";
@@ -264,14 +269,38 @@ impl From<AuthenticationError> for Problem {
     }
 }
 
+impl From<ApiKeyError> for Problem {
+    fn from(error: ApiKeyError) -> Self {
+        match error {
+            ApiKeyError::CallerGone => Self::unauthenticated(),
+            ApiKeyError::Denied(reason) => denied(reason, "organization"),
+            ApiKeyError::OrganizationGone => Self::not_found("organization"),
+            ApiKeyError::Gone => Self::not_found("API key"),
+            ApiKeyError::Outdated(_) => Self::outdated(),
+            ApiKeyError::ExpiresInThePast => Self::invalid_field("expiresAt", "must be in the future"),
+            ApiKeyError::Expired => {
+                let detail = "it has expired, so another secret for it would be good for nothing";
+                Self::conflict("expired", "The API key has expired", detail)
+            }
+            ApiKeyError::LastAdmin => {
+                let detail = "it is the last global admin key that is not narrowed; make another one first";
+                Self::conflict("last_admin_key", "It is the last admin key", detail)
+            }
+            ApiKeyError::Store(error) => error.into(),
+        }
+    }
+}
+
 /// What a caller is told that may not do something with `what`.
 pub(super) fn denied(denied: Denied, what: &str) -> Problem {
     let title = "It is not allowed";
     match denied {
         Denied::NotTheirs => Problem::not_found(what),
-        Denied::Lacks(_) | Denied::GlobalOnly => {
-            Problem::new(StatusCode::FORBIDDEN, "forbidden", title, denied.to_string())
-        }
+        Denied::Lacks(_)
+        | Denied::GlobalOnly
+        | Denied::LacksSome
+        | Denied::LacksUnknown
+        | Denied::Outlived(_) => Problem::new(StatusCode::FORBIDDEN, "forbidden", title, denied.to_string()),
     }
 }
 

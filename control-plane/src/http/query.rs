@@ -48,6 +48,14 @@ pub(super) struct Page<T> {
     next_cursor: Option<String>,
 }
 
+impl<T, E> Page<Result<T, E>> {
+    /// The page, or the first of the errors in its place.
+    pub(super) fn transposed(self) -> Result<Page<T>, E> {
+        let items: Result<Vec<T>, E> = self.items.into_iter().collect();
+        Ok(Page { items: items?, next_cursor: self.next_cursor })
+    }
+}
+
 impl<T: FromQuery> FromRequestParts<App> for Query<T> {
     type Rejection = Problem;
 

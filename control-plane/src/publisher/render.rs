@@ -141,7 +141,7 @@ pub(super) fn client(
             None => ClientSubject::Service,
         },
         jwks: rows.jwks.as_ref().map(ClientJwks::usable),
-        audience: Vec::new(),
+        audience: rows.audience,
     };
     sign(leased, &document, None, keys, now)
 }

@@ -6,6 +6,10 @@ use std::sync::Arc;
 
 use keypost_shared::id::OrgId;
 use time::OffsetDateTime;
+use time::format_description::well_known::Rfc3339;
+use utoipa::openapi::RefOr;
+use utoipa::openapi::schema::{ObjectBuilder, Schema, SchemaType, Type};
+use utoipa::{PartialSchema, ToSchema};
 use uuid::Uuid;
 
 use super::audit::Actor;
@@ -71,6 +75,15 @@ impl Permission {
     }
 }
 
+impl PartialSchema for Permission {
+    fn schema() -> RefOr<Schema> {
+        let text = ObjectBuilder::new().schema_type(SchemaType::Type(Type::String));
+        RefOr::T(text.enum_values(Some(Self::names())).build().into())
+    }
+}
+
+impl ToSchema for Permission {}
+
 impl FromStr for Permission {
     type Err = UnknownPermission;
 
@@ -113,6 +126,31 @@ pub enum Denied {
     /// Only global admin keys may.
     #[error("only a global admin key may do this")]
     GlobalOnly,
+    /// The other key is not narrowed to permissions, but the caller's is.
+    #[error(
+        "the API key lacks some permissions, so the other one must be narrowed to permissions that it has"
+    )]
+    LacksSome,
+    /// The other key is narrowed to a permission, among others, that the caller's lacks and this version does not know.
+    #[error("the API key lacks a permission of the other one")]
+    LacksUnknown,
+    /// The other key would outlive the caller's, which expires at this time.
+    #[error("the other key must not outlive the API key in use, which expires at {}", rfc3339(.0))]
+    Outlived(OffsetDateTime),
+}
+
+fn rfc3339(time: &OffsetDateTime) -> String {
+    time.format(&Rfc3339).unwrap_or_default()
+}
+
+/// What an API key may do within its reach, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub struct Power<'a> {
+    /// What it is narrowed to; none for all that its reach allows. By name, for there may be some that only a later
+    /// version knows.
+    pub permissions: Option<&'a [String]>,
+    /// When it expires.
+    pub expires_at: Option<OffsetDateTime>,
 }
 
 /// Proof that the caller may do what it asks for in one organization.
@@ -207,6 +245,27 @@ impl Caller {
         }
     }
 
+    /// Whether the caller may have, or hand out, a key of this power that reaches no further than the caller: a key never
+    /// grants what its maker lacks.
+    pub fn may_hand_out(&self, other: Power<'_>) -> Result<(), Denied> {
+        match (&self.permissions, other.permissions) {
+            (None, _) => {}
+            (Some(_), None) => return Err(Denied::LacksSome),
+            (Some(own), Some(names)) => {
+                for name in names {
+                    let permission = name.parse().map_err(|UnknownPermission| Denied::LacksUnknown)?;
+                    if !own.contains(&permission) {
+                        return Err(Denied::Lacks(permission));
+                    }
+                }
+            }
+        }
+        match self.expires_at {
+            Some(own) if other.expires_at.is_none_or(|other| other > own) => Err(Denied::Outlived(own)),
+            _ => Ok(()),
+        }
+    }
+
     fn check(&self, permission: Permission) -> Result<(), Denied> {
         match &self.permissions {
             Some(granted) if !granted.contains(&permission) => Err(Denied::Lacks(permission)),
@@ -251,6 +310,36 @@ mod tests {
         assert_eq!(everything(caller(Some("mine"), None)), Some(Denied::GlobalOnly));
         let narrow = caller(None, Some(&[Permission::OrgRead]));
         assert_eq!(everything(narrow), Some(Denied::Lacks(Permission::SyncWrite)));
+    }
+
+    #[test]
+    fn a_key_never_hands_out_what_it_lacks() {
+        let at = |seconds| Some(OffsetDateTime::from_unix_timestamp(seconds).unwrap());
+        let names = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect::<Vec<_>>();
+        let hand_out = |caller: &Caller, permissions: Option<&[String]>, expires_at| {
+            caller.may_hand_out(Power { permissions, expires_at }).err()
+        };
+        let (read, both, unknown) =
+            (names(&["org:read"]), names(&["org:read", "org:write"]), names(&["org:read", "moon:walk"]));
+
+        let whole = caller(Some("mine"), None);
+        for permissions in [None, Some(both.as_slice()), Some(&unknown)] {
+            assert_eq!(hand_out(&whole, permissions, None), None);
+        }
+
+        let narrow = caller(Some("mine"), Some(&[Permission::OrgRead, Permission::ApiKeyWrite]));
+        assert_eq!(hand_out(&narrow, Some(&read), None), None);
+        assert_eq!(hand_out(&narrow, Some(&[]), None), None);
+        assert_eq!(hand_out(&narrow, Some(&both), None), Some(Denied::Lacks(Permission::OrgWrite)));
+        assert_eq!(hand_out(&narrow, Some(&unknown), None), Some(Denied::LacksUnknown));
+        assert_eq!(hand_out(&narrow, None, None), Some(Denied::LacksSome));
+
+        let mortal = Caller { expires_at: at(100), ..whole };
+        assert_eq!(hand_out(&mortal, None, at(100)), None);
+        assert_eq!(hand_out(&mortal, None, at(99)), None);
+        for later in [at(101), None] {
+            assert_eq!(hand_out(&mortal, None, later), Some(Denied::Outlived(at(100).unwrap())));
+        }
     }
 
     #[test]

@@ -108,7 +108,18 @@ async fn use_otp(
     let mut change = Change::begin(context, actor).await?;
     let Some(client) = store::otp::use_up(change.tx(), &hmac, device, MOST_TRIES, now).await? else {
         if let Some(device) = device {
-            store::otp::count_wrong_device(change.tx(), &hmac, device).await?;
+            let exhausted =
+                store::otp::count_wrong_device(change.tx(), &hmac, device, MOST_TRIES, now).await?;
+            if let Some(otp) = exhausted {
+                let target = Target {
+                    org: Some(otp.org_id),
+                    env: Some(otp.env_id),
+                    kind: "otp",
+                    id: otp.device_app_id.to_string(),
+                };
+                let changes = json!({"after": {"device": otp.device_id, "wrongDevices": MOST_TRIES}});
+                change.record(Event::new(target, "exhaust", changes));
+            }
             change.commit().await?;
         }
         return Err(ActivationError::InvalidOtp);

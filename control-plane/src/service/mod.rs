@@ -6,8 +6,11 @@
 pub mod access;
 pub mod activation;
 pub mod api_key;
+pub mod api_key_use;
 pub mod attempts;
 pub mod audit;
+pub mod audit_check;
+pub mod audit_log;
 pub mod change;
 pub mod client_pool;
 pub mod device;
@@ -17,6 +20,7 @@ pub mod organization;
 pub mod otp;
 pub mod pool_urls;
 pub mod precondition;
+pub mod service_client;
 pub mod sync;
 
 use std::sync::Arc;
@@ -27,6 +31,7 @@ use sqlx::{PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
 use tracing::Instrument;
 
+use self::api_key_use::ApiKeyUses;
 use self::precondition::Outdated;
 use crate::clock::Clock;
 use crate::config::Mode;
@@ -55,6 +60,8 @@ pub struct Context {
     pub publications: Publications,
     /// What is counted.
     pub metrics: Metrics,
+    /// When API keys were last used.
+    pub api_key_uses: ApiKeyUses,
     /// The prefix of every issuer.
     pub edge_url: String,
     /// Where devices reach this control plane.

@@ -1,9 +1,11 @@
 //! `audit_event` and `audit_chain`.
 
-use sqlx::PgConnection;
+use keypost_shared::id::{EnvId, OrgId};
+use sqlx::{PgConnection, Postgres, QueryBuilder};
 use time::OffsetDateTime;
 
 use super::{StoreError, hash};
+use crate::service::access::Reach;
 use crate::service::audit::{ChainedEvent, event_hash};
 
 /// The chain of what belongs to no organization.
@@ -92,4 +94,219 @@ pub async fn append(
     .execute(tx)
     .await?;
     Ok(())
+}
+
+/// An event with the hash that is stored of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct StoredEvent {
+    /// The event.
+    pub event: ChainedEvent,
+    /// Its hash, as it is stored.
+    pub hash: [u8; 32],
+}
+
+/// Which events are asked for; none for any.
+#[derive(Clone, Debug, Default)]
+pub struct EventFilter {
+    /// Of one organization.
+    pub org: Option<OrgId>,
+    /// By one actor.
+    pub actor_id: Option<String>,
+    /// Of one kind of action.
+    pub action: Option<String>,
+    /// Done to one kind of thing.
+    pub target_kind: Option<String>,
+    /// Done to things of one id.
+    pub target_id: Option<String>,
+    /// In one environment.
+    pub env: Option<EnvId>,
+    /// From this time on.
+    pub since: Option<OffsetDateTime>,
+    /// Before this time.
+    pub until: Option<OffsetDateTime>,
+}
+
+/// Where an event stands among all of them: newest first, they are in the descending order of this.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct EventPosition {
+    /// When it happened.
+    pub occurred_at: OffsetDateTime,
+    /// Its chain.
+    pub chain: String,
+    /// Its place there.
+    pub seq: i64,
+}
+
+/// The place from which on an organization's events are those of the organization that has this id now: an id may have
+/// been another's before.
+pub async fn beginning(tx: &mut PgConnection, org: &OrgId) -> Result<i64, StoreError> {
+    let seq = sqlx::query_scalar!(
+        "select max(seq) from audit_event
+          where org_id = $1 and target_kind = 'organization' and target_id = $1 and action = 'organization.create'",
+        org.as_str(),
+    )
+    .fetch_one(tx)
+    .await?;
+    // Where that event has been purged, so have all before it.
+    Ok(seq.unwrap_or(1))
+}
+
+/// Events within reach, newest first, after `after`; at most `rows`. To an organization they are shown from `from_seq` on.
+///
+/// Put together from what is asked for, so that each question has a plan, and an index, of its own.
+pub async fn list(
+    tx: &mut PgConnection,
+    reach: &Reach,
+    from_seq: i64,
+    filter: &EventFilter,
+    after: Option<&EventPosition>,
+    rows: i64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let mut query = QueryBuilder::<Postgres>::new(
+        "select org_id, seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
+                changes::text as changes, address, request_id, hash
+           from audit_event
+          where true",
+    );
+    if let Some(org) = reach.org() {
+        query.push(" and org_id = ").push_bind(org.as_str());
+        query.push(" and seq >= ").push_bind(from_seq);
+    }
+    for (column, value) in [
+        ("org_id", filter.org.as_ref().map(OrgId::as_str)),
+        ("actor_id", filter.actor_id.as_deref()),
+        ("action", filter.action.as_deref()),
+        ("target_kind", filter.target_kind.as_deref()),
+        ("target_id", filter.target_id.as_deref()),
+        ("env_id", filter.env.as_ref().map(EnvId::as_str)),
+    ] {
+        if let Some(value) = value {
+            query.push(" and ").push(column).push(" = ").push_bind(value);
+        }
+    }
+    if let Some(since) = filter.since {
+        query.push(" and occurred_at >= ").push_bind(since);
+    }
+    if let Some(until) = filter.until {
+        query.push(" and occurred_at < ").push_bind(until);
+    }
+    if let Some(EventPosition { occurred_at, chain, seq }) = after {
+        query.push(" and (occurred_at, org_id, seq) < (").push_bind(occurred_at);
+        query.push(", ").push_bind(chain).push(", ").push_bind(seq).push(")");
+    }
+    query.push(" order by occurred_at desc, org_id desc, seq desc limit ").push_bind(rows);
+    let rows: Vec<EventRow> = query.build_query_as().fetch_all(tx).await?;
+    rows.into_iter().map(StoredEvent::try_from).collect()
+}
+
+/// A chain as its row tells of it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ChainRow {
+    /// Its name: an organization's id, or empty.
+    pub chain: String,
+    /// Its end.
+    pub head: ChainHead,
+    /// The last event that was purged, from which on it is checked.
+    pub purged: ChainHead,
+}
+
+/// The next chain after another, in the order of their names: one that has a row, or that has events without one.
+pub async fn next_chain(tx: &mut PgConnection, after: Option<&str>) -> Result<Option<String>, StoreError> {
+    let chain = sqlx::query_scalar!(
+        "select least(
+             (select org_id from audit_chain where $1::text is null or org_id > $1 order by org_id limit 1),
+             (select org_id from audit_event where $1::text is null or org_id > $1 order by org_id limit 1))",
+        after,
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(chain)
+}
+
+/// What a chain's row tells of it.
+pub async fn chain(tx: &mut PgConnection, chain: &str) -> Result<Option<ChainRow>, StoreError> {
+    let row = sqlx::query!(
+        "select org_id, seq, hash, purged_seq, purged_hash from audit_chain where org_id = $1",
+        chain
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| {
+        Ok(ChainRow {
+            chain: row.org_id,
+            head: ChainHead { seq: row.seq, hash: hash("audit_chain.hash", row.hash)? },
+            purged: ChainHead {
+                seq: row.purged_seq,
+                hash: hash("audit_chain.purged_hash", row.purged_hash)?,
+            },
+        })
+    })
+    .transpose()
+}
+
+/// The events of a chain, oldest first, after a place; at most `rows`.
+pub async fn events(
+    tx: &mut PgConnection,
+    chain: &str,
+    after: i64,
+    rows: i64,
+) -> Result<Vec<StoredEvent>, StoreError> {
+    let rows = sqlx::query_as!(
+        EventRow,
+        r#"select org_id, seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
+                  changes::text as "changes!", address, request_id, hash
+             from audit_event
+            where org_id = $1 and seq > $2
+            order by seq
+            limit $3"#,
+        chain,
+        after,
+        rows,
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter().map(StoredEvent::try_from).collect()
+}
+
+#[derive(sqlx::FromRow)]
+struct EventRow {
+    org_id: String,
+    seq: i64,
+    occurred_at: OffsetDateTime,
+    actor_kind: String,
+    actor_id: Option<String>,
+    actor_name: Option<String>,
+    action: String,
+    target_kind: String,
+    target_id: String,
+    env_id: Option<String>,
+    changes: String,
+    address: Option<String>,
+    request_id: Option<String>,
+    hash: Vec<u8>,
+}
+
+impl TryFrom<EventRow> for StoredEvent {
+    type Error = StoreError;
+
+    fn try_from(row: EventRow) -> Result<Self, StoreError> {
+        Ok(Self {
+            event: ChainedEvent {
+                chain: row.org_id,
+                seq: row.seq,
+                occurred_at: row.occurred_at,
+                actor_kind: row.actor_kind,
+                actor_id: row.actor_id,
+                actor_name: row.actor_name,
+                action: row.action,
+                target_kind: row.target_kind,
+                target_id: row.target_id,
+                env_id: row.env_id,
+                changes: row.changes,
+                address: row.address,
+                request_id: row.request_id,
+            },
+            hash: hash("audit_event.hash", row.hash)?,
+        })
+    }
 }

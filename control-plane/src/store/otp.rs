@@ -112,21 +112,50 @@ pub async fn use_up(
     .transpose()
 }
 
-/// Counts a try against a password that came with another device than its own.
+/// A password that too many tries with a wrong device have ended.
+#[derive(Clone, Debug)]
+pub struct ExhaustedOtp {
+    /// The organization that it was for.
+    pub org_id: OrgId,
+    /// The environment that it was for.
+    pub env_id: EnvId,
+    /// The device that it was for.
+    pub device_id: DeviceId,
+    /// The app that it was for.
+    pub device_app_id: Uuid,
+}
+
+/// Counts a try against a password that came with another device than its own. Answers with what it was for where this
+/// was try number `most_tries`, which ends it.
 pub async fn count_wrong_device(
     tx: &mut PgConnection,
     code_hmac: &[u8; 32],
     device: &DeviceId,
-) -> Result<(), StoreError> {
-    sqlx::query!(
-        "update otp o
+    most_tries: i16,
+    now: OffsetDateTime,
+) -> Result<Option<ExhaustedOtp>, StoreError> {
+    let row = sqlx::query!(
+        r#"update otp o
             set wrong_tries = least(o.wrong_tries + 1, 1000)
            from device_app a
-          where o.code_hmac = $1 and a.org_id = o.org_id and a.id = o.device_app_id and a.device_id <> $2",
+          where o.code_hmac = $1 and a.org_id = o.org_id and a.id = o.device_app_id and a.device_id <> $2
+        returning (o.wrong_tries = $3 and o.used_at is null and o.expires_at > $4) as "ends!",
+                  a.org_id, a.env_id, a.device_id, a.id as device_app_id"#,
         code_hmac.as_slice(),
         device.as_str(),
+        most_tries,
+        now,
     )
-    .execute(tx)
+    .fetch_optional(tx)
     .await?;
-    Ok(())
+    row.filter(|row| row.ends)
+        .map(|row| {
+            Ok(ExhaustedOtp {
+                org_id: id("device_app.org_id", &row.org_id)?,
+                env_id: id("device_app.env_id", &row.env_id)?,
+                device_id: id("device_app.device_id", &row.device_id)?,
+                device_app_id: row.device_app_id,
+            })
+        })
+        .transpose()
 }

@@ -44,7 +44,8 @@ pub async fn previous_client_secrets(
     Ok(done.rows_affected())
 }
 
-/// Forgets the keys before the current ones of API keys, once they no longer count.
+/// Forgets the keys before the current ones of organizations' API keys, once they no longer count. Those of global keys
+/// stay known: one that KEYPOST_ADMIN_API_KEY still holds would be added again.
 pub async fn previous_api_keys(
     tx: &mut PgConnection,
     now: OffsetDateTime,
@@ -52,7 +53,7 @@ pub async fn previous_api_keys(
 ) -> Result<u64, StoreError> {
     let done = sqlx::query!(
         "with due as (
-             select id from api_key where previous_expires_at <= $1
+             select id from api_key where previous_expires_at <= $1 and org_id is not null
               order by previous_expires_at limit $2 for update skip locked
          )
          update api_key k set previous_key_hash = null, previous_expires_at = null from due where k.id = due.id",

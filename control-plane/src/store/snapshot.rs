@@ -73,6 +73,8 @@ pub struct ClientRows {
     pub previous_secret: Option<([u8; 32], OffsetDateTime)>,
     /// The keys that it may prove itself with, as they were registered.
     pub jwks: Option<serde_json::Value>,
+    /// The `aud` of its tokens, where it is not the pool's.
+    pub audience: Vec<String>,
     /// The device that it is on, if it is on one.
     pub device: Option<DeviceRows>,
 }
@@ -181,7 +183,7 @@ pub async fn clients(
     let ids: Vec<String> = clients.iter().map(|(_, client)| client.as_str().to_owned()).collect();
     let rows = sqlx::query!(
         r#"select c.pool_id, c.client_id, c.scopes, c.secret_hash, c.previous_secret_hash,
-                  c.previous_secret_expires_at, c.jwks,
+                  c.previous_secret_expires_at, c.jwks, c.audience,
                   (c.status = 'enabled' and d.status is distinct from 'disabled') as "enabled!",
                   d.id as "device_id?", a.client_app_id as "client_app_id?",
                   d.metadata as "metadata?: Json<Box<RawValue>>",
@@ -234,6 +236,7 @@ pub async fn clients(
                     })
                     .transpose()?,
                 jwks: row.jwks,
+                audience: row.audience,
                 device,
             })
         })

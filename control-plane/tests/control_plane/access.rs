@@ -43,6 +43,14 @@ fn operations() -> Vec<(&'static str, &'static str, Option<Value>, Permission, b
             Permission::OtpCreate,
             false,
         ),
+        ("GET", "/api/internal/org/acme/env/prod/client", None, Permission::OrgRead, false),
+        (
+            "POST",
+            "/api/internal/org/acme/env/prod/client",
+            Some(json!({"name": "New", "scopes": ["s"]})),
+            Permission::ClientWrite,
+            false,
+        ),
         ("GET", "/api/internal/sync", None, Permission::SyncWrite, true),
     ]
 }
@@ -114,6 +122,8 @@ async fn every_operation_needs_its_permission() {
         Permission::DeviceWrite,
         Permission::OtpCreate,
         Permission::ClientWrite,
+        Permission::ApiKeyWrite,
+        Permission::AuditRead,
         Permission::SyncWrite,
     ];
     for (method, path, body, permission, _) in operations() {

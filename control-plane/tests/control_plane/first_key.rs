@@ -22,6 +22,7 @@ fn context(database: &TestDatabase) -> Context {
         entropy: Arc::new(SystemEntropy),
         master_key: MasterKey::parse(&secret(1)).unwrap(),
         metrics: Metrics::new(),
+        api_key_uses: keypost::service::api_key_use::ApiKeyUses::default(),
         publications: Publications::new(database.pool.clone()),
         edge_url: String::new(),
         public_url: String::new(),

@@ -107,14 +107,15 @@ async fn secrets_before_the_current_ones_are_forgotten_once_they_no_longer_count
         let otp = app.otp(&path).await;
         assert_eq!(app.activate(json!({"otp": otp})).await.status, 200);
     }
-    let rotated = "update api_key set previous_key_hash = sha256('before'), previous_expires_at = now() + interval '9 minutes'";
+    app.key(Some("acme"), None).await;
+    let rotated = "update api_key set previous_key_hash = sha256(prefix::bytea), previous_expires_at = now() + interval '9 minutes'";
     app.database.execute(rotated).await.unwrap();
     app.clock.advance(Duration::from_secs(8 * 60));
     assert_eq!(run(&app, None).await, []);
     app.clock.advance(Duration::from_secs(3 * 60));
     assert_eq!(run(&app, None).await, [("previous_client_secrets", 1), ("previous_api_keys", 1)]);
     let left = "select (select count(*) from oauth_client where previous_secret_hash is not null)
-                     + (select count(*) from api_key where previous_key_hash is not null)";
+                     + (select count(*) from api_key where previous_key_hash is not null and org_id is not null)";
     assert_eq!(app.database.number(left).await, 0);
     let current = "select count(*) from oauth_client where secret_hash is not null";
     assert_eq!(app.database.number(current).await, 1);

@@ -10,6 +10,8 @@
 
 mod access;
 mod activation;
+mod api_keys;
+mod audit;
 mod bad_input;
 mod cli;
 mod first_key;
@@ -22,6 +24,7 @@ mod provisioning;
 mod publisher;
 mod publisher_faults;
 mod secrecy;
+mod service_clients;
 mod serving;
 mod store_scoping;
 mod support;

@@ -15,5 +15,6 @@ mod documents;
 mod faults;
 mod first_token;
 mod management;
+mod service_clients;
 mod standard_clients;
 mod token_errors;

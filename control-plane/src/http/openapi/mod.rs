@@ -105,7 +105,7 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
         parameters.push(query("limit", "How many items at most.", whole_number(1, 500)));
         parameters.push(query("cursor", "The nextCursor of the page before.", text(None)));
     }
-    if creates(operation) && path.starts_with(MANAGEMENT) {
+    if gives_a_secret_or_creates(operation) && path.starts_with(MANAGEMENT) {
         let about = "The same request with the same key gets the same answer, for 24 hours.";
         parameters.push(header("Idempotency-Key", about, "^[!-~]{1,255}$"));
     }
@@ -114,6 +114,11 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
         parameters.push(header("If-Match", about, "^(\\*|\"[0-9a-f]{1,32}\")$"));
     }
     operation.parameters.get_or_insert_default().extend(parameters.into_iter().map(RefOr::T));
+}
+
+/// Both honour Idempotency-Key: neither should happen twice because an answer was lost.
+fn gives_a_secret_or_creates(operation: &Operation) -> bool {
+    creates(operation) || operation.operation_id.as_ref().is_some_and(|id| id.starts_with("rotate"))
 }
 
 fn creates(operation: &Operation) -> bool {
@@ -141,6 +146,8 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     }
     if creates(operation) {
         answers.push(("409", "It exists already."));
+    }
+    if gives_a_secret_or_creates(operation) {
         answers.push(("422", "The Idempotency-Key came with another request before."));
     }
     if method == "delete" {
@@ -166,6 +173,8 @@ fn path_parameter(name: &str) -> Parameter {
         "orgId" => ("The organization's id.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
         "envId" => ("The environment's id.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
         "deviceId" => ("The device's id.", text(Some("^[A-Za-z0-9][A-Za-z0-9._:-]{0,127}$"))),
+        "clientId" => ("The client's id.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
+        "apiKeyId" => ("The API key's id.", uuid()),
         "appId" => ("The app's id, or its clientAppId.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
         _ => ("The id.", text(None)),
     };
@@ -198,6 +207,10 @@ fn parameter(
 
 fn text(pattern: Option<&str>) -> ObjectBuilder {
     ObjectBuilder::new().schema_type(SchemaType::Type(Type::String)).pattern(pattern)
+}
+
+fn uuid() -> ObjectBuilder {
+    text(Some("^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$"))
 }
 
 fn whole_number(least: u32, most: u32) -> ObjectBuilder {

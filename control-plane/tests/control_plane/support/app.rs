@@ -9,6 +9,7 @@ use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App, PeerAddress};
 use keypost::service::access::Permission;
+use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::{self, Context};
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
@@ -93,6 +94,7 @@ impl TestApp {
             master_key: MasterKey::parse(&secret(1)).unwrap(),
             publications: publisher.publications.clone(),
             metrics: publisher.metrics.clone(),
+            api_key_uses: ApiKeyUses::default(),
             edge_url: EDGE_URL.to_owned(),
             public_url: "https://keypost.test".to_owned(),
             mode: Mode::Dev,
