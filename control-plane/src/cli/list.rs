@@ -35,14 +35,14 @@ impl ListArgs {
     ) -> Result<(), CommandError> {
         let mut cursor = self.cursor.clone();
         let mut left = if self.all { u64::MAX } else { self.limit };
-        let mut first = true;
+        let (mut widths, mut shown) = (Vec::new(), 0);
         loop {
             let asked =
                 place.clone().with("limit", left.min(LARGEST_PAGE)).with_some("cursor", cursor.as_ref());
             let page: Page = api.get(&asked).await?.read()?;
             if !page.items.is_empty() {
-                output.page(&page.items, columns, first)?;
-                first = false;
+                output.page(&page.items, columns, &mut widths)?;
+                shown += page.items.len();
             }
             left = left.saturating_sub(page.items.len() as u64);
             match page.next_cursor {
@@ -60,7 +60,7 @@ impl ListArgs {
                 Some(next) => cursor = Some(next),
             }
         }
-        if first && !output.json {
+        if shown == 0 && !output.json {
             tell("keypost: there are none");
         }
         Ok(())

@@ -6,7 +6,7 @@
 use std::fmt;
 use std::io::{self, Write};
 
-use comfy_table::{Table, presets};
+use comfy_table::{ColumnConstraint, Table, Width, presets};
 use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -16,6 +16,9 @@ use super::error::CommandError;
 
 /// The most characters of a cell in a list, the first column aside.
 const LONGEST_CELL: usize = 48;
+
+/// How many spaces stand between columns.
+const COLUMN_GAP: u16 = 2;
 
 /// How a command prints.
 #[derive(Clone, Copy, Debug)]
@@ -52,12 +55,12 @@ impl Output {
         say(&printable(&secret))
     }
 
-    /// A page of a list.
+    /// A page of a list. `widths` are those of the pages before, and become those of this one too.
     pub(super) fn page(
         self,
         items: &[Box<RawValue>],
         columns: &[Column],
-        with_heading: bool,
+        widths: &mut Vec<u16>,
     ) -> Result<(), CommandError> {
         let mut out = io::stdout().lock();
         if self.json {
@@ -67,7 +70,7 @@ impl Output {
             return Ok(out.flush()?);
         }
         let mut table = plain_table();
-        if with_heading {
+        if widths.is_empty() {
             table.set_header(columns.iter().map(|(heading, _)| *heading));
         }
         for item in items {
@@ -80,6 +83,13 @@ impl Output {
             table.add_row(cells);
         }
         spread(&mut table);
+        widths.resize(columns.len(), 0);
+        for (width, content) in widths.iter_mut().zip(table.column_max_content_widths()) {
+            *width = content.saturating_add(COLUMN_GAP).max(*width);
+        }
+        table.set_constraints(
+            widths.iter().map(|width| ColumnConstraint::LowerBoundary(Width::Fixed(*width))),
+        );
         writeln!(out, "{}", table.trim_fmt())?;
         Ok(out.flush()?)
     }
@@ -213,10 +223,10 @@ fn plain_table() -> Table {
     table
 }
 
-/// Columns begin at the left edge, two spaces apart.
+/// Columns begin at the left edge.
 fn spread(table: &mut Table) {
     for column in table.column_iter_mut() {
-        column.set_padding((0, 2));
+        column.set_padding((0, COLUMN_GAP));
     }
 }
 

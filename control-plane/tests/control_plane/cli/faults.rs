@@ -168,6 +168,10 @@ async fn pages_are_followed_as_far_as_wanted() {
     let lines: Vec<&str> = table.lines().collect();
     assert_eq!(lines.len(), 4, "{table}");
     assert!(lines[0].starts_with("ID ") && lines[3].starts_with("org-2 "), "{table}");
+    let name_at = |line: usize, name| lines[line].find(name).unwrap();
+    assert_eq!(name_at(0, "NAME"), name_at(1, " 0  ") + 1, "{table}");
+    assert_eq!(name_at(0, "NAME"), name_at(3, " 2  ") + 1, "columns stay where they were: {table}");
+    assert_eq!(name_at(0, "DESCRIPTION"), name_at(3, " -") + 1, "{table}");
 
     let (_, server) = Script::serve([page(0, 1, Some("c1")), page(1, 2, Some("c1"))]).await;
     let endless = server.run(&["org", "list", "--all"]).await;
