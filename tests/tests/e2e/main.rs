@@ -18,3 +18,4 @@ mod management;
 mod service_clients;
 mod standard_clients;
 mod token_errors;
+mod wycheproof;
