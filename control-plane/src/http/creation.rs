@@ -61,9 +61,15 @@ pub(super) enum Interrupted {
 /// An answer as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
+    // Answers that were kept before there were others than 201 have none.
+    #[serde(default = "created")]
     status: u16,
     etag: Option<String>,
     body: String,
+}
+
+fn created() -> u16 {
+    StatusCode::CREATED.as_u16()
 }
 
 impl<T: FromFields> FromRequest<App> for Create<T> {

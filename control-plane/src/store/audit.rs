@@ -195,7 +195,8 @@ pub async fn list(
         query.push(", ").push_bind(chain).push(", ").push_bind(seq).push(")");
     }
     query.push(" order by occurred_at desc, org_id desc, seq desc limit ").push_bind(rows);
-    let rows: Vec<EventRow> = query.build_query_as().fetch_all(tx).await?;
+    // Not kept prepared: a plan for any organization would be a bad one for those that do little.
+    let rows: Vec<EventRow> = query.build_query_as().persistent(false).fetch_all(tx).await?;
     rows.into_iter().map(StoredEvent::try_from).collect()
 }
 
