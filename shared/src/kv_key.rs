@@ -38,6 +38,11 @@ impl KvKey {
             KvKey::Pool(pool) | KvKey::Client(pool, _) | KvKey::Device(pool, _) => Some(*pool),
         }
     }
+
+    /// What the keys of a pool's clients begin with; the client's id follows.
+    pub fn client_prefix(pool: PoolId) -> String {
+        format!("v1/client/{pool}/")
+    }
 }
 
 impl fmt::Display for KvKey {
@@ -45,7 +50,7 @@ impl fmt::Display for KvKey {
         match self {
             KvKey::Trust => f.write_str("v1/trust"),
             KvKey::Pool(pool) => write!(f, "v1/pool/{pool}"),
-            KvKey::Client(pool, client) => write!(f, "v1/client/{pool}/{client}"),
+            KvKey::Client(pool, client) => write!(f, "{}{client}", Self::client_prefix(*pool)),
             KvKey::Device(pool, device) => write!(f, "v1/device/{pool}/{device}"),
         }
     }

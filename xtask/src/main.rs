@@ -52,6 +52,10 @@ enum Verb {
         #[arg(long)]
         print: bool,
     },
+    /// Measure lists of a million devices in PostgreSQL: times and plans.
+    ///
+    /// Takes some minutes and 2 GB of disk, which it gives back.
+    Lists,
     /// Decide on certificate chains with the Worker's validator: a line of JSON for each case of a file.
     Chains(verb::chains::ChainsOptions),
     /// Stand between us and one process of the stack.
@@ -118,6 +122,7 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
         Verb::OpenApi => unless_interrupted(verb::openapi::run(&repo)).await?,
         Verb::Db { print: true } => verb::db::print_url(&repo)?,
         Verb::Db { print: false } => verb::db::run(&repo, &xtask).await?,
+        Verb::Lists => unless_interrupted(verb::lists::run(&repo, &xtask)).await?,
         Verb::Chains(options) => verb::chains::run(&options).await?,
         Verb::Supervise(options) => return supervise(&options),
     }

@@ -36,6 +36,23 @@ impl<T: FromFields> FromRequest<App> for JsonBody<T> {
     }
 }
 
+/// A body that says nothing: absent, or an empty object.
+pub(super) struct NoBody;
+
+impl FromFields for NoBody {
+    fn from_fields(_: &mut Fields) -> Option<Self> {
+        Some(Self)
+    }
+}
+
+impl FromRequest<App> for NoBody {
+    type Rejection = Problem;
+
+    async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
+        Ok(read_optional_json(request).await?.0)
+    }
+}
+
 /// Reads a body that must be there. Answers with its bytes too.
 pub(super) async fn read_json<T: FromFields>(request: Request) -> Result<(T, Vec<u8>), Problem> {
     check_content_type(&request)?;
@@ -174,6 +191,19 @@ impl Fields {
         let text = self.take(name).map_or_else(|| default.to_owned(), |sent| compact(sent.get()));
         let checked = strict(&text).map_err(Invalid::new).and_then(|value| check(value, text));
         self.note(name, checked)
+    }
+
+    /// A field of a merge patch (RFC 7396) that is kept as it was sent, without the white space between its parts: absent, it
+    /// leaves things as they are; what `null` does, `check` says.
+    pub(super) fn verbatim_patch<T>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(Value, String) -> Result<T, Invalid>,
+    ) -> Option<Option<T>> {
+        let Some(sent) = self.values.remove(name) else { return Some(None) };
+        let text = compact(sent.get());
+        let checked = strict(&text).map_err(Invalid::new).and_then(|value| check(value, text));
+        self.note(name, checked).map(Some)
     }
 
     /// Fields that are there to be read: whoever sends one wants to change it, and must be told.

@@ -3,7 +3,9 @@
 use std::collections::BTreeMap;
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
+use keypost_shared::id::EnvId;
 use serde::Serialize;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
@@ -11,36 +13,67 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::access::{InEnv, InOrg, OrgRead, OrgWrite};
-use super::body::{Fields, FromFields};
+use super::body::{Fields, FromFields, JsonBody};
 use super::creation::{Create, Interrupted};
-use super::precondition::tagged;
+use super::deletion::Deletion;
+use super::precondition::{IfMatch, tagged};
 use super::problem::{Problem, not_created};
+use super::query::{Page, PageRequest, Query};
 use super::{App, answer, fields};
-use crate::service::environment::{self, NewEnvironment};
+use crate::service::cascade;
+use crate::service::environment::{self, EnvironmentReplacement, NewEnvironment};
 use crate::service::pool_urls::PoolUrls;
 use crate::store::environment::Environment;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create)).routes(routes!(read))
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, replace, delete))
 }
 
 impl FromFields for NewEnvironment {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
         let id = fields.required("id", fields::parsed);
-        let name = fields.required("name", fields::name);
-        let description = fields.optional("description", fields::description);
-        let tag_defaults = fields.optional("tagDefaults", fields::tags);
-        let primary_server_url = fields.optional("primaryServerUrl", fields::server_url);
-        let server_urls = fields.optional("serverUrls", fields::server_urls);
+        let rest: EnvironmentReplacement = rest_of(fields)?;
         Some(Self {
             id: id?,
-            name: name?,
-            description: description?,
-            tag_defaults: tag_defaults?,
-            primary_server_url: primary_server_url?,
-            server_urls: server_urls?.unwrap_or_default(),
+            name: rest.name,
+            description: rest.description,
+            tag_defaults: rest.tag_defaults,
+            primary_server_url: rest.primary_server_url,
+            server_urls: rest.server_urls,
         })
     }
+}
+
+impl FromFields for EnvironmentReplacement {
+    fn from_fields(fields: &mut Fields) -> Option<Self> {
+        fields.read_only(&[
+            "id",
+            "orgId",
+            "clientPoolId",
+            "issuer",
+            "tokenEndpoint",
+            "jwksUri",
+            "published",
+            "createdAt",
+            "updatedAt",
+        ]);
+        rest_of(fields)
+    }
+}
+
+fn rest_of(fields: &mut Fields) -> Option<EnvironmentReplacement> {
+    let name = fields.required("name", fields::name);
+    let description = fields.optional("description", fields::description);
+    let tag_defaults = fields.optional("tagDefaults", fields::tags);
+    let primary_server_url = fields.optional("primaryServerUrl", fields::server_url);
+    let server_urls = fields.optional("serverUrls", fields::server_urls);
+    Some(EnvironmentReplacement {
+        name: name?,
+        description: description?,
+        tag_defaults: tag_defaults?,
+        primary_server_url: primary_server_url?,
+        server_urls: server_urls?.unwrap_or_default(),
+    })
 }
 
 /// An environment, with the URLs of its client pool.
@@ -92,6 +125,27 @@ async fn create(
     Ok(creation.finish_after(&app, created.updated_at, wait, answer).await?)
 }
 
+/// List the environments of an organization, by id.
+#[utoipa::path(
+    get,
+    path = "/api/internal/org/{orgId}/env",
+    operation_id = "listEnvironments",
+    tag = "Environments",
+    responses((status = 200, body = Page<EnvironmentAnswer>))
+)]
+async fn list(
+    State(app): State<App>,
+    org: InOrg<OrgRead>,
+    Query(page): Query<PageRequest<EnvId>>,
+) -> Result<Response, Problem> {
+    let found = environment::list(app.context(), &org.scope, page.after.as_ref(), page.rows()).await?;
+    let published = environment::published(app.context(), &found).await?;
+    let key = |environment: &&Environment| environment.id.to_string();
+    Ok(answer(&page.page(found.iter().collect(), key, |environment| {
+        EnvironmentAnswer::new(&app, environment, published.contains(&environment.pool_id))
+    })))
+}
+
 /// Read an environment.
 #[utoipa::path(
     get,
@@ -101,9 +155,53 @@ async fn create(
     responses((status = 200, body = EnvironmentAnswer))
 )]
 async fn read(State(app): State<App>, env: InEnv<OrgRead>) -> Result<Response, Problem> {
-    let published = environment::is_published(app.context(), &env.environment).await?;
-    let answered = answer(&EnvironmentAnswer::new(&app, &env.environment, published));
-    Ok(tagged(answered, env.environment.updated_at))
+    show(&app, &env.environment).await
+}
+
+/// Replace what can be changed of an environment. What its devices' tokens have from it, they have from their next token on.
+#[utoipa::path(
+    put,
+    path = "/api/internal/org/{orgId}/env/{envId}",
+    operation_id = "replaceEnvironment",
+    tag = "Environments",
+    request_body = EnvironmentReplacement,
+    responses((status = 200, body = EnvironmentAnswer))
+)]
+async fn replace(
+    State(app): State<App>,
+    env: InEnv<OrgWrite>,
+    IfMatch(precondition): IfMatch,
+    JsonBody(replacement): JsonBody<EnvironmentReplacement>,
+) -> Result<Response, Problem> {
+    let replaced = environment::replace(app.context(), &env.scope, &precondition, replacement).await?;
+    show(&app, &replaced).await
+}
+
+/// Delete an environment, its client pool and the pool's keys. With `cascade`, its devices and service clients go first,
+/// some thousand at a time; where that is interrupted, ask again.
+#[utoipa::path(
+    delete,
+    path = "/api/internal/org/{orgId}/env/{envId}",
+    operation_id = "deleteEnvironment",
+    tag = "Environments",
+    params(("cascade" = Option<bool>, Query, description = "Whether to delete its devices and service clients too.")),
+    responses((status = 204, description = "It is gone."))
+)]
+async fn delete(
+    State(app): State<App>,
+    env: InEnv<OrgWrite>,
+    deletion: Deletion,
+) -> Result<StatusCode, Problem> {
+    let Deletion { precondition, cascade } = deletion;
+    cascade::delete_environment(app.context(), &env.scope, &precondition, cascade).await?;
+    Ok(StatusCode::NO_CONTENT)
+}
+
+async fn show(app: &App, environment: &Environment) -> Result<Response, Problem> {
+    let published = environment::published(app.context(), [environment]).await?;
+    let published = published.contains(&environment.pool_id);
+    let answered = answer(&EnvironmentAnswer::new(app, environment, published));
+    Ok(tagged(answered, environment.updated_at))
 }
 
 impl<'a> EnvironmentAnswer<'a> {

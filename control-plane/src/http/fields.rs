@@ -14,12 +14,11 @@ use time::{OffsetDateTime, UtcOffset};
 
 use super::body::Invalid;
 use crate::service::access::Permission;
+use crate::service::device::{MAX_TAGS, TagsPatch};
+use crate::service::metadata::{self, MetadataPatch};
 
 const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
-const MAX_METADATA_BYTES: usize = 16 << 10;
-const MAX_METADATA_DEPTH: u32 = 32;
-const MAX_TAGS: usize = 64;
 const MAX_TAG_NAME: usize = 64;
 const MAX_TAG_VALUE: usize = 256;
 const MAX_URLS: usize = 32;
@@ -176,16 +175,56 @@ pub(super) fn tags(value: Value) -> Result<BTreeMap<String, String>, Invalid> {
     Ok(object.into_iter().map(|(name, value)| (name, text(value))).collect())
 }
 
+/// Changes of tags: an object of texts, and of nulls for those to be taken away.
+pub(super) fn tags_patch(value: Value) -> Result<TagsPatch, Invalid> {
+    let Value::Object(object) = value else {
+        return Err(Invalid::new("must be an object of strings and nulls"));
+    };
+    // What is to be taken away may have any name.
+    let set = object.iter().filter(|(_, value)| !value.is_null());
+    each(set.map(|(name, value)| (format!(".{name}"), check_tag(name, value))))?;
+    let text = |value| match value {
+        Value::String(text) => Some(text),
+        _ => None,
+    };
+    Ok(TagsPatch::Merge(object.into_iter().map(|(name, value)| (name, text(value))).collect()))
+}
+
 /// Metadata: a JSON object, kept as it was sent.
 pub(super) fn metadata(value: Value, text: String) -> Result<Box<RawValue>, Invalid> {
-    let Value::Object(object) = value else {
-        return Err(Invalid::new("must be an object"));
-    };
-    check_metadata(&object, MAX_METADATA_DEPTH).map_err(Invalid::new)?;
-    if text.len() > MAX_METADATA_BYTES {
-        return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
+    metadata::parse(&value, text).map_err(Invalid::new)
+}
+
+/// Changes of metadata: a JSON object. How long it may be is a question of what comes of it.
+pub(super) fn metadata_patch(value: Value, text: String) -> Result<MetadataPatch, Invalid> {
+    match value {
+        Value::Null => Ok(MetadataPatch::Reset),
+        Value::Object(object) => {
+            metadata::check_object(&object).map_err(Invalid::new)?;
+            RawValue::from_string(text)
+                .map(MetadataPatch::Merge)
+                .map_err(|_| Invalid::new("must be an object"))
+        }
+        _ => Err(Invalid::new("must be an object")),
     }
-    RawValue::from_string(text).map_err(|_| Invalid::new("must be an object"))
+}
+
+/// A text to look for.
+pub(super) fn search_text(text: String, most: usize) -> Result<String, String> {
+    if text.is_empty() {
+        Err("must not be empty".to_owned())
+    } else if text.chars().count() > most {
+        Err(format!("must have at most {most} characters"))
+    } else if has_control(&text) {
+        Err("must not have control characters".to_owned())
+    } else {
+        Ok(text)
+    }
+}
+
+/// A tag to look for.
+pub(super) fn check_tag_text(name: &str, value: &str) -> Result<(), &'static str> {
+    check_tag(name, &Value::from(value))
 }
 
 /// A JWK Set (RFC 7517 §5) of public keys.
@@ -204,11 +243,11 @@ pub(super) fn public_jwks(value: Value) -> Result<Value, Invalid> {
     };
     each(keys.iter().enumerate().map(|(index, key)| (format!(".keys[{index}]"), check(key))))?;
     match value.as_object() {
-        Some(object) => check_metadata(object, MAX_METADATA_DEPTH).map_err(Invalid::new)?,
+        Some(object) => metadata::check_object(object).map_err(Invalid::new)?,
         None => return Err(Invalid::new("must be an object")),
     }
-    if value.to_string().len() > MAX_METADATA_BYTES {
-        return Err(Invalid::new(format!("must have at most {MAX_METADATA_BYTES} bytes as JSON")));
+    if value.to_string().len() > metadata::MAX_BYTES {
+        return Err(Invalid::new(format!("must have at most {} bytes as JSON", metadata::MAX_BYTES)));
     }
     Ok(value)
 }
@@ -290,23 +329,6 @@ fn check_tag(name: &str, value: &Value) -> Result<(), &'static str> {
         Value::String(text) if has_control(text) => Err("must not have control characters"),
         Value::String(_) => Ok(()),
         _ => Err("must be a string"),
-    }
-}
-
-fn check_metadata(object: &Map<String, Value>, depth: u32) -> Result<(), &'static str> {
-    if object.keys().any(|name| has_control(name)) {
-        return Err("must not have control characters");
-    }
-    object.values().try_for_each(|value| check_metadata_value(value, depth))
-}
-
-fn check_metadata_value(value: &Value, depth: u32) -> Result<(), &'static str> {
-    let Some(inside) = depth.checked_sub(1) else { return Err("must not be nested that deeply") };
-    match value {
-        Value::Object(object) => check_metadata(object, inside),
-        Value::Array(values) => values.iter().try_for_each(|value| check_metadata_value(value, inside)),
-        Value::String(text) if has_control(text) => Err("must not have control characters"),
-        _ => Ok(()),
     }
 }
 

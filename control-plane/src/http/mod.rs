@@ -12,6 +12,7 @@ mod audit;
 mod body;
 mod client_pool;
 mod creation;
+mod deletion;
 mod device;
 mod device_app;
 mod environment;

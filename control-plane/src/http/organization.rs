@@ -1,6 +1,7 @@
 //! `/api/internal/org`
 
 use axum::extract::State;
+use axum::http::StatusCode;
 use axum::response::Response;
 use keypost_shared::id::OrgId;
 use serde::Serialize;
@@ -12,15 +13,17 @@ use utoipa_axum::routes;
 use super::access::{Everything, InOrg, InReach, OrgRead, OrgWrite};
 use super::body::{Fields, FromFields, JsonBody};
 use super::creation::{Create, Interrupted};
+use super::deletion::Deletion;
 use super::precondition::{IfMatch, tagged};
 use super::problem::{Problem, not_created};
 use super::query::{Page, PageRequest, Query};
 use super::{App, answer, fields};
+use crate::service::cascade;
 use crate::service::organization::{self, NewOrganization, OrganizationReplacement};
 use crate::store::organization::Organization;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, replace))
+    OpenApiRouter::new().routes(routes!(create, list)).routes(routes!(read, replace, delete))
 }
 
 impl FromFields for NewOrganization {
@@ -132,6 +135,26 @@ async fn replace(
     JsonBody(replacement): JsonBody<OrganizationReplacement>,
 ) -> Result<Response, Problem> {
     Ok(show(organization::replace(app.context(), &org.scope, &precondition, replacement).await?))
+}
+
+/// Delete an organization and its API keys. With `cascade`, its environments go first, each with all that is in it; where
+/// that is interrupted, ask again.
+#[utoipa::path(
+    delete,
+    path = "/api/internal/org/{orgId}",
+    operation_id = "deleteOrganization",
+    tag = "Organizations",
+    params(("cascade" = Option<bool>, Query, description = "Whether to delete its environments too.")),
+    responses((status = 204, description = "It is gone."))
+)]
+async fn delete(
+    State(app): State<App>,
+    org: InOrg<OrgWrite>,
+    deletion: Deletion,
+) -> Result<StatusCode, Problem> {
+    let Deletion { precondition, cascade } = deletion;
+    cascade::delete_organization(app.context(), &org.scope, &precondition, cascade).await?;
+    Ok(StatusCode::NO_CONTENT)
 }
 
 fn show(organization: Organization) -> Response {

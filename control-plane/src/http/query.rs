@@ -89,6 +89,22 @@ impl QueryFields {
         }
     }
 
+    /// A parameter that may be absent, and is checked where it is not. The outer `None` is an error.
+    pub(super) fn checked<T>(
+        &mut self,
+        name: &str,
+        check: impl FnOnce(String) -> Result<T, String>,
+    ) -> Option<Option<T>> {
+        let Some(text) = self.take(name) else { return Some(None) };
+        match check(text) {
+            Ok(value) => Some(Some(value)),
+            Err(detail) => {
+                self.wrong(name, detail);
+                None
+            }
+        }
+    }
+
     /// A parameter that is on or off, and off where it is absent.
     pub(super) fn flag(&mut self, name: &str) -> Option<bool> {
         match self.take(name).as_deref() {

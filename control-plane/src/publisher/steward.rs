@@ -1,4 +1,5 @@
-//! The steward: marks what is due to be signed again, and takes the steps of the publisher keys' schedule.
+//! The steward: marks what is due to be signed again and what a change of an environment has left to be marked, and takes
+//! the steps of the publisher keys' schedule.
 
 use std::sync::Arc;
 
@@ -72,10 +73,14 @@ impl Steward {
             marked += store::publication::sweep_signed_by_others(&mut tx, &signer.kid, limit, now).await?;
         }
         tx.commit().await?;
-        if steps > 0 || marked > 0 {
+        // A transaction of its own: it waits for rows, so it must hold none that were locked in another order.
+        let mut tx = self.publisher.db.begin().await?;
+        let sweeping = store::publication::sweep_clients(&mut tx, limit, now).await?;
+        tx.commit().await?;
+        if steps > 0 || marked > 0 || sweeping {
             self.publisher.publications.wake();
         }
-        Ok(steps > 0)
+        Ok(steps > 0 || sweeping)
     }
 
     /// Takes the steps that are due, unless another process is about it. Says how many.

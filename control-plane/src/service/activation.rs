@@ -106,6 +106,7 @@ async fn use_otp(
     let now = context.now();
     let hmac = context.master_key.otp_hmac(otp);
     let mut change = Change::begin(context, actor).await?;
+    store::otp::lock_device(change.tx(), &hmac).await?;
     let Some(client) = store::otp::use_up(change.tx(), &hmac, device, MOST_TRIES, now).await? else {
         if let Some(device) = device {
             let exhausted =

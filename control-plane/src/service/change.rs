@@ -3,6 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
+use keypost_shared::id::PoolId;
 use keypost_shared::kv_key::KvKey;
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::{Duration, OffsetDateTime};
@@ -22,8 +23,12 @@ pub struct Change {
     now: OffsetDateTime,
     marks: BTreeSet<KvKey>,
     priority: Option<Priority>,
+    has_marked: bool,
     events: Vec<Event>,
 }
+
+/// How many clients of a pool a change marks itself; those beyond are marked in the background.
+const CLIENTS_AT_ONCE: u16 = 2000;
 
 impl Change {
     /// Begins a change by `actor`.
@@ -35,6 +40,7 @@ impl Change {
             now: context.now(),
             marks: BTreeSet::new(),
             priority: None,
+            has_marked: false,
             events: Vec::new(),
         })
     }
@@ -72,6 +78,13 @@ impl Change {
         self.priority = Some(self.priority.map_or(priority, |other| other.min(priority)));
     }
 
+    /// Marks the documents of all clients of a pool. Not for a change that marks anything else: what is marked in two
+    /// statements is locked in no order.
+    pub async fn mark_all_clients(&mut self, pool: PoolId) -> Result<(), StoreError> {
+        self.has_marked = true;
+        store::publication::mark_all_clients(&mut self.tx, pool, CLIENTS_AT_ONCE, self.now).await
+    }
+
     /// Notes what is being done, and to what.
     pub fn record(&mut self, event: Event) {
         self.events.push(event);
@@ -94,7 +107,7 @@ impl Change {
         // Last, because changes of one organization wait for each other here.
         self.write_events().await?;
         self.tx.commit().await?;
-        if !marks.is_empty() {
+        if self.has_marked || !marks.is_empty() {
             self.context.publications.wake();
         }
         Ok(marks)

@@ -1,6 +1,6 @@
 //! Environments, each with its client pool and the pool's first keys.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::{EnvId, PoolId};
@@ -10,7 +10,8 @@ use utoipa::ToSchema;
 use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
-use super::{Context, CreateError, PUBLISH_PATIENCE};
+use super::precondition::Precondition;
+use super::{ChangeError, Context, CreateError, PUBLISH_PATIENCE};
 use crate::crypto_at_rest::KeyPurpose;
 use crate::entropy::random_uuid;
 use crate::store::environment::{EnvScope, Environment};
@@ -38,8 +39,30 @@ pub struct NewEnvironment {
     /// The tags that every device has; where none are given, the eight of [`DEFAULT_TAGS`] with `*`.
     pub tag_defaults: Option<BTreeMap<String, String>>,
     /// The first server of a device that names none.
+    #[schema(max_length = 2048)]
     pub primary_server_url: Option<String>,
     /// The servers of a device that names none.
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
+    pub server_urls: Vec<String>,
+}
+
+/// What an environment is to be from now on.
+#[derive(Clone, Debug, ToSchema)]
+#[schema(rename_all = "camelCase")]
+pub struct EnvironmentReplacement {
+    /// Its name.
+    #[schema(min_length = 1, max_length = 200)]
+    pub name: String,
+    /// What it is.
+    #[schema(max_length = 2000)]
+    pub description: Option<String>,
+    /// The tags that every device has; where none are given, the eight of [`DEFAULT_TAGS`] with `*`.
+    pub tag_defaults: Option<BTreeMap<String, String>>,
+    /// The first server of a device that names none.
+    #[schema(max_length = 2048)]
+    pub primary_server_url: Option<String>,
+    /// The servers of a device that names none.
+    #[schema(value_type = Option<Vec<String>>, max_items = 32)]
     pub server_urls: Vec<String>,
 }
 
@@ -96,10 +119,61 @@ pub async fn find(
     store::environment::find(&mut connection, scope, env).await
 }
 
-/// Whether the pool's document has been in KV at all.
-pub async fn is_published(context: &Context, environment: &Environment) -> Result<bool, StoreError> {
+/// The environments of the organization, by id, after `after`.
+pub async fn list(
+    context: &Context,
+    scope: &OrgScope,
+    after: Option<&EnvId>,
+    rows: i64,
+) -> Result<Vec<Environment>, StoreError> {
     let mut connection = context.connection().await?;
-    store::publication::was_ever_published(&mut connection, &KvKey::Pool(environment.pool_id)).await
+    store::environment::list(&mut connection, scope, after, rows).await
+}
+
+/// The pools whose documents have been in KV at all, of those of `environments`.
+pub async fn published<'a>(
+    context: &Context,
+    environments: impl IntoIterator<Item = &'a Environment>,
+) -> Result<BTreeSet<PoolId>, StoreError> {
+    let keys: Vec<KvKey> =
+        environments.into_iter().map(|environment| KvKey::Pool(environment.pool_id)).collect();
+    let mut connection = context.connection().await?;
+    let published = store::publication::ever_published(&mut connection, &keys).await?;
+    Ok(published.iter().filter_map(KvKey::pool).collect())
+}
+
+/// Replaces what can be changed of the environment. Where that changes the tokens of its devices, the documents of all its
+/// clients are made anew.
+pub async fn replace(
+    context: &Context,
+    scope: &EnvScope,
+    precondition: &Precondition,
+    replacement: EnvironmentReplacement,
+) -> Result<Environment, ChangeError> {
+    let mut change = Change::begin(context, scope.actor()).await?;
+    let before = store::environment::lock_to_change(change.tx(), scope).await?.ok_or(ChangeError::Gone)?;
+    precondition.check(before.updated_at)?;
+    let after = Environment {
+        name: replacement.name,
+        description: replacement.description,
+        tag_defaults: replacement.tag_defaults.unwrap_or_else(default_tags),
+        primary_server_url: replacement.primary_server_url,
+        server_urls: replacement.server_urls,
+        updated_at: change.touch(before.updated_at),
+        ..before.clone()
+    };
+    store::environment::update(change.tx(), scope, &after).await?;
+    if claims_of(&before) != claims_of(&after) {
+        change.mark_all_clients(scope.pool()).await?;
+    }
+    change.record(Event::updated(target(scope), &before, &after));
+    change.commit().await?;
+    Ok(after)
+}
+
+/// What the tokens of its devices have from an environment.
+fn claims_of(environment: &Environment) -> (&BTreeMap<String, String>, Option<&str>, &[String]) {
+    (&environment.tag_defaults, environment.primary_server_url.as_deref(), &environment.server_urls)
 }
 
 async fn add_key(change: &mut Change, scope: &EnvScope, active: bool) -> Result<(), CreateError> {
@@ -116,7 +190,7 @@ async fn add_key(change: &mut Change, scope: &EnvScope, active: bool) -> Result<
     Ok(store::signing_key::insert(change.tx(), scope, &new).await?)
 }
 
-fn target(scope: &EnvScope) -> Target {
+pub(super) fn target(scope: &EnvScope) -> Target {
     scope.target("environment", scope.env())
 }
 

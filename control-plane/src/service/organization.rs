@@ -105,6 +105,6 @@ async fn lock(
     Ok(found)
 }
 
-fn target(id: &OrgId) -> Target {
+pub(super) fn target(id: &OrgId) -> Target {
     Target { org: Some(id.clone()), env: None, kind: "organization", id: id.to_string() }
 }

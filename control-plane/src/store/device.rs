@@ -4,12 +4,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
-use keypost_shared::id::DeviceId;
+use keypost_shared::id::{ClientId, DeviceId};
 use serde::Serialize;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
+use utoipa::ToSchema;
 
 use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
@@ -46,7 +47,7 @@ pub struct Device {
 }
 
 /// Where a device stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
 pub enum DeviceStatus {
     /// Known, never activated.
@@ -74,14 +75,19 @@ impl fmt::Display for DeviceStatus {
     }
 }
 
-impl FromStr for DeviceStatus {
-    type Err = StoreError;
+/// A text that names no status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("must be registered, active or disabled")]
+pub struct UnknownStatus;
 
-    fn from_str(text: &str) -> Result<Self, StoreError> {
+impl FromStr for DeviceStatus {
+    type Err = UnknownStatus;
+
+    fn from_str(text: &str) -> Result<Self, UnknownStatus> {
         [DeviceStatus::Registered, DeviceStatus::Active, DeviceStatus::Disabled]
             .into_iter()
             .find(|status| status.as_str() == text)
-            .ok_or_else(|| corrupt("device.status", "unknown"))
+            .ok_or(UnknownStatus)
     }
 }
 
@@ -120,7 +126,8 @@ pub async fn find(
     scope: &EnvScope,
     device: &DeviceId,
 ) -> Result<Option<Device>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"select id, name, description, metadata as "metadata: Json<Box<RawValue>>",
                   tags as "tags: Json<BTreeMap<String, String>>", primary_server_url, server_urls, status,
                   last_activated_at, created_at, updated_at
@@ -132,8 +139,147 @@ pub async fn find(
     )
     .fetch_optional(tx)
     .await?;
-    row.map(|row| {
-        Ok(Device {
+    row.map(Device::try_from).transpose()
+}
+
+/// A device of the environment, which nobody else changes until the transaction ends, and to which nobody adds an app.
+pub async fn find_for_update(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    device: &DeviceId,
+) -> Result<Option<Device>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, name, description, metadata as "metadata: Json<Box<RawValue>>",
+                  tags as "tags: Json<BTreeMap<String, String>>", primary_server_url, server_urls, status,
+                  last_activated_at, created_at, updated_at
+             from device
+            where org_id = $1 and env_id = $2 and id = $3
+              for update"#,
+        scope.org().as_str(),
+        scope.env().as_str(),
+        device.as_str(),
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(Device::try_from).transpose()
+}
+
+/// Writes what can be changed.
+pub async fn update(tx: &mut PgConnection, scope: &EnvScope, device: &Device) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update device
+            set name = $4, description = $5, metadata = $6::text::json, tags = $7, primary_server_url = $8,
+                server_urls = $9, status = $10, updated_at = $11
+          where org_id = $1 and env_id = $2 and id = $3",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        device.id.as_str(),
+        device.name,
+        device.description.as_deref(),
+        device.metadata.get(),
+        Json(&device.tags) as _,
+        device.primary_server_url.as_deref(),
+        &device.server_urls,
+        device.status.as_str(),
+        device.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What has been deleted.
+#[derive(Clone, Debug)]
+pub struct DeletedDevices {
+    /// The devices, in the order of their ids.
+    pub devices: Vec<DeviceId>,
+    /// How many apps they had.
+    pub apps: u64,
+    /// The clients of those.
+    pub clients: Vec<ClientId>,
+}
+
+/// Deletes some devices of the environment with all that is on them, the first by id; at most `limit`.
+pub async fn delete_some(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    limit: i64,
+) -> Result<DeletedDevices, StoreError> {
+    let ids = sqlx::query_scalar!(
+        "select id from device where org_id = $1 and env_id = $2 order by id limit $3 for update",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        limit,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    delete_with_apps(tx, scope, &ids).await
+}
+
+/// Deletes a device with all that is on it. The transaction must have locked it.
+pub async fn delete(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    device: &DeviceId,
+) -> Result<DeletedDevices, StoreError> {
+    delete_with_apps(tx, scope, &[device.as_str().to_owned()]).await
+}
+
+/// Deletes devices that the transaction has locked: so nobody adds an app, and nobody activates one.
+async fn delete_with_apps(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    devices: &[String],
+) -> Result<DeletedDevices, StoreError> {
+    // Locked, so that nobody adds a one-time password.
+    let apps = sqlx::query_scalar!(
+        "select id from device_app
+          where org_id = $1 and env_id = $2 and device_id = any($3)
+          order by id
+            for update",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        devices,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    let clients = super::device_app::delete_all(tx, scope, &apps).await?;
+    let deleted = sqlx::query_scalar!(
+        "delete from device where org_id = $1 and env_id = $2 and id = any($3) returning id",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        devices,
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut devices: Vec<DeviceId> =
+        deleted.iter().map(|device| id("device.id", device)).collect::<Result<_, _>>()?;
+    devices.sort_unstable();
+    Ok(DeletedDevices { devices, apps: apps.len() as u64, clients })
+}
+
+/// A row with all columns that a device is made of.
+#[derive(sqlx::FromRow)]
+pub(super) struct Row {
+    id: String,
+    name: String,
+    description: Option<String>,
+    metadata: Json<Box<RawValue>>,
+    tags: Json<BTreeMap<String, String>>,
+    primary_server_url: Option<String>,
+    server_urls: Vec<String>,
+    status: String,
+    last_activated_at: Option<OffsetDateTime>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for Device {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
             id: id("device.id", &row.id)?,
             name: row.name,
             description: row.description,
@@ -141,11 +287,10 @@ pub async fn find(
             tags: row.tags.0,
             primary_server_url: row.primary_server_url,
             server_urls: row.server_urls,
-            status: row.status.parse()?,
+            status: row.status.parse().map_err(|error| corrupt("device.status", error))?,
             last_activated_at: row.last_activated_at,
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
-    })
-    .transpose()
+    }
 }

@@ -122,7 +122,8 @@ pub async fn find(
     scope: &OrgScope,
     env: &EnvId,
 ) -> Result<Option<Environment>, StoreError> {
-    let row = sqlx::query!(
+    let row = sqlx::query_as!(
+        Row,
         r#"select e.org_id, e.id, p.id as pool_id, e.name, e.description,
                   e.tag_defaults as "tag_defaults: Json<BTreeMap<String, String>>",
                   e.primary_server_url, e.server_urls, e.created_at, e.updated_at
@@ -134,8 +135,185 @@ pub async fn find(
     )
     .fetch_optional(tx)
     .await?;
-    row.map(|row| {
-        Ok(Environment {
+    row.map(Environment::try_from).transpose()
+}
+
+/// Environments of the scope's organization, by id, after `after`; at most `rows`.
+pub async fn list(
+    tx: &mut PgConnection,
+    scope: &OrgScope,
+    after: Option<&EnvId>,
+    rows: i64,
+) -> Result<Vec<Environment>, StoreError> {
+    let found = sqlx::query_as!(
+        Row,
+        r#"select e.org_id, e.id, p.id as pool_id, e.name, e.description,
+                  e.tag_defaults as "tag_defaults: Json<BTreeMap<String, String>>",
+                  e.primary_server_url, e.server_urls, e.created_at, e.updated_at
+             from environment e
+             join client_pool p on p.org_id = e.org_id and p.env_id = e.id
+            where e.org_id = $1 and ($2::text is null or e.id > $2)
+            order by e.id
+            limit $3"#,
+        scope.org().as_str(),
+        after.map(EnvId::as_str),
+        rows,
+    )
+    .fetch_all(tx)
+    .await?;
+    found.into_iter().map(Environment::try_from).collect()
+}
+
+/// The scope's environment, which nobody else changes until the transaction ends, and to which nobody adds a client.
+/// Devices without one may be added meanwhile: KV knows nothing of them.
+pub async fn lock_to_change(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+) -> Result<Option<Environment>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select e.org_id, e.id, p.id as pool_id, e.name, e.description,
+                  e.tag_defaults as "tag_defaults: Json<BTreeMap<String, String>>",
+                  e.primary_server_url, e.server_urls, e.created_at, e.updated_at
+             from environment e
+             join client_pool p on p.org_id = e.org_id and p.env_id = e.id
+            where e.org_id = $1 and e.id = $2 and p.id = $3
+              for no key update of e"#,
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    lock_pool(tx, scope).await?;
+    row.map(Environment::try_from).transpose()
+}
+
+/// The scope's environment, which nobody else changes until the transaction ends, and to which nobody adds a device.
+pub async fn lock_to_delete(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+) -> Result<Option<Environment>, StoreError> {
+    let row = sqlx::query_as!(
+        Row,
+        r#"select e.org_id, e.id, p.id as pool_id, e.name, e.description,
+                  e.tag_defaults as "tag_defaults: Json<BTreeMap<String, String>>",
+                  e.primary_server_url, e.server_urls, e.created_at, e.updated_at
+             from environment e
+             join client_pool p on p.org_id = e.org_id and p.env_id = e.id
+            where e.org_id = $1 and e.id = $2 and p.id = $3
+              for update of e"#,
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(Environment::try_from).transpose()
+}
+
+/// Keeps new clients out of the environment's pool until the transaction ends, and waits for those that are being added.
+pub async fn lock_pool(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select id from client_pool where org_id = $1 and env_id = $2 and id = $3 for update",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(())
+}
+
+/// Writes what can be changed.
+pub async fn update(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    environment: &Environment,
+) -> Result<(), StoreError> {
+    sqlx::query!(
+        "update environment
+            set name = $3, description = $4, tag_defaults = $5, primary_server_url = $6, server_urls = $7,
+                updated_at = $8
+          where org_id = $1 and id = $2",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        environment.name,
+        environment.description.as_deref(),
+        Json(&environment.tag_defaults) as _,
+        environment.primary_server_url.as_deref(),
+        &environment.server_urls,
+        environment.updated_at,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+/// What belongs to the environment, for people; none where nothing does.
+pub async fn children(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<&'static str>, StoreError> {
+    let row = sqlx::query!(
+        r#"select exists (select from device where org_id = $1 and env_id = $2) as "devices!",
+                  exists (select from oauth_client
+                           where org_id = $1 and env_id = $2 and device_app_id is null) as "services!""#,
+        scope.org().as_str(),
+        scope.env().as_str(),
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(match (row.devices, row.services) {
+        (true, true) => Some("devices and service clients"),
+        (true, false) => Some("devices"),
+        (false, true) => Some("service clients"),
+        (false, false) => None,
+    })
+}
+
+/// Deletes the environment with its pool and the pool's keys. Nothing else may belong to it any more.
+pub async fn delete(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from signing_key where org_id = $1 and pool_id = $2",
+        scope.org().as_str(),
+        scope.pool().0,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "delete from client_pool where org_id = $1 and env_id = $2 and id = $3",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "delete from environment where org_id = $1 and id = $2",
+        scope.org().as_str(),
+        scope.env().as_str(),
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}
+
+struct Row {
+    org_id: String,
+    id: String,
+    pool_id: uuid::Uuid,
+    name: String,
+    description: Option<String>,
+    tag_defaults: Json<BTreeMap<String, String>>,
+    primary_server_url: Option<String>,
+    server_urls: Vec<String>,
+    created_at: OffsetDateTime,
+    updated_at: OffsetDateTime,
+}
+
+impl TryFrom<Row> for Environment {
+    type Error = StoreError;
+
+    fn try_from(row: Row) -> Result<Self, StoreError> {
+        Ok(Self {
             org_id: id("environment.org_id", &row.org_id)?,
             id: id("environment.id", &row.id)?,
             pool_id: PoolId(row.pool_id),
@@ -147,6 +325,5 @@ pub async fn find(
             created_at: row.created_at,
             updated_at: row.updated_at,
         })
-    })
-    .transpose()
+    }
 }

@@ -9,6 +9,7 @@ pub mod audit;
 pub mod client_pool;
 pub mod device;
 pub mod device_app;
+pub mod device_list;
 pub mod environment;
 pub mod idempotency;
 pub mod oauth_client;

@@ -1,11 +1,38 @@
-//! `oauth_client`: what activation changes of it, and of the device.
+//! `oauth_client`: what activation changes of it, and of the device; and how service clients go with their environment.
 
+use keypost_shared::id::ClientId;
 use keypost_shared::secret::SecretHash;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
-use super::StoreError;
+use super::environment::EnvScope;
 use super::otp::UsedOtp;
+use super::{StoreError, id};
+
+/// Deletes some service clients of the environment, the first by id; at most `limit`. Answers with them.
+pub async fn delete_some_services(
+    tx: &mut PgConnection,
+    scope: &EnvScope,
+    limit: i64,
+) -> Result<Vec<ClientId>, StoreError> {
+    let deleted = sqlx::query_scalar!(
+        "delete from oauth_client
+          where client_id in (
+                    select client_id from oauth_client
+                     where org_id = $1 and env_id = $2 and device_app_id is null
+                     order by client_id
+                     limit $3
+                       for update
+                )
+         returning client_id",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        limit,
+    )
+    .fetch_all(tx)
+    .await?;
+    deleted.iter().map(|client| id("oauth_client.client_id", client)).collect()
+}
 
 /// Gives the client of a used password a new secret; the old one stays good until `previous_expires_at`.
 ///
@@ -19,7 +46,8 @@ pub async fn activate(
 ) -> Result<bool, StoreError> {
     let device = sqlx::query!(
         "update device
-            set status = 'active', last_activated_at = $4, updated_at = $4
+            set status = 'active', last_activated_at = $4,
+                updated_at = greatest($4, updated_at + interval '1 microsecond')
           where org_id = $1 and env_id = $2 and id = $3 and status <> 'disabled'",
         used.org_id.as_str(),
         used.env_id.as_str(),

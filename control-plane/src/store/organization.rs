@@ -4,6 +4,7 @@ use keypost_shared::id::OrgId;
 use serde::Serialize;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
+use uuid::Uuid;
 
 use super::{StoreError, id};
 use crate::service::access::{GlobalScope, OrgScope, Reach};
@@ -111,6 +112,41 @@ pub async fn update(
     )
     .execute(tx)
     .await?;
+    Ok(())
+}
+
+/// An API key that went with its organization.
+#[derive(Clone, Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeletedApiKey {
+    /// Its id.
+    pub id: Uuid,
+    /// What it was for.
+    pub name: String,
+    /// Its beginning.
+    pub prefix: String,
+    /// What it was narrowed to.
+    pub permissions: Option<Vec<String>>,
+}
+
+/// Deletes all API keys of the organization, and answers with them.
+pub async fn delete_api_keys(
+    tx: &mut PgConnection,
+    scope: &OrgScope,
+) -> Result<Vec<DeletedApiKey>, StoreError> {
+    let deleted = sqlx::query_as!(
+        DeletedApiKey,
+        "delete from api_key where org_id = $1 returning id, name, prefix, permissions",
+        scope.org().as_str(),
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(deleted)
+}
+
+/// Deletes the organization. Nothing may belong to it any more.
+pub async fn delete(tx: &mut PgConnection, scope: &OrgScope) -> Result<(), StoreError> {
+    sqlx::query!("delete from organization where id = $1", scope.org().as_str()).execute(tx).await?;
     Ok(())
 }
 

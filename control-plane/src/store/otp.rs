@@ -71,6 +71,23 @@ pub async fn replace(
     Ok(true)
 }
 
+/// Locks the device that a password is for until the transaction ends: before the password itself, because whoever deletes
+/// or disables the device has it locked first too.
+pub async fn lock_device(tx: &mut PgConnection, code_hmac: &[u8; 32]) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select d.id
+           from otp o
+           join device_app a on a.org_id = o.org_id and a.id = o.device_app_id
+           join device d on d.org_id = a.org_id and d.env_id = a.env_id and d.id = a.device_id
+          where o.code_hmac = $1
+            for no key update of d",
+        code_hmac.as_slice(),
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(())
+}
+
 /// Uses a password up, if it is good now, has been tried fewer than `most_tries` times with a wrong device, and is for
 /// `device` where that is given. One statement: of two at the same instant exactly one gets the row.
 pub async fn use_up(

@@ -4,6 +4,7 @@ use keypost::service::access::{Caller, OrgScope, Permission};
 use keypost::service::audit::Actor;
 use keypost::store;
 use keypost::store::device_app::AppName;
+use keypost::store::device_list::DeviceFilter;
 use keypost::store::environment::EnvScope;
 use serde_json::json;
 use uuid::Uuid;
@@ -55,6 +56,21 @@ async fn every_question_is_limited_to_its_scope() {
         }
     }
     let carried = acmes.within(&scope("other"));
+    for stranger in [&carried, &others.within(&scope("other"))] {
+        for filter in [
+            DeviceFilter::default(),
+            DeviceFilter { text: Some("device".to_owned()), ..DeviceFilter::default() },
+            DeviceFilter { tags: vec![("lane".to_owned(), "1".to_owned())], ..DeviceFilter::default() },
+        ] {
+            let listed = store::device_list::list(&mut tx, stranger, &filter, None, 10).await.unwrap();
+            assert!(listed.is_empty(), "{filter:?}");
+        }
+        assert!(store::device_app::list(&mut tx, stranger, &device, None, 10).await.unwrap().is_empty());
+        assert!(store::device_app::clients(&mut tx, stranger, &device).await.unwrap().is_empty());
+        assert!(store::device::find_for_update(&mut tx, stranger, &device).await.unwrap().is_none());
+    }
+    assert_eq!(store::environment::list(&mut tx, &scope("other"), None, 10).await.unwrap().len(), 1);
+    assert!(store::environment::lock_to_delete(&mut tx, &carried).await.unwrap().is_none());
     assert!(store::client_pool::find(&mut tx, &carried).await.unwrap().is_none());
     assert!(store::client_pool::find_for_update(&mut tx, &carried).await.unwrap().is_none());
 }
@@ -77,6 +93,24 @@ async fn what_is_written_into_another_scope_is_refused_or_changes_nothing() {
     let client_app = AppName::ClientApp("client".parse().unwrap());
     let found = store::device_app::find(&mut tx, &own, &device, &client_app).await.unwrap().unwrap();
     let now = pool.created_at;
+
+    let stranger = store::device::find(&mut tx, &own, &device).await.unwrap().unwrap();
+    let stranger = store::device::Device { name: "Stolen".to_owned(), ..stranger };
+    store::device::update(&mut tx, &carried, &stranger).await.unwrap();
+    let renamed = store::device_app::DeviceApp { name: Some("Stolen".to_owned()), ..found.clone() };
+    store::device_app::update(&mut tx, &carried, &renamed).await.unwrap();
+    let environment = store::environment::Environment { name: "Stolen".to_owned(), ..acmes.clone() };
+    store::environment::update(&mut tx, &carried, &environment).await.unwrap();
+    let own_name = store::environment::find(&mut tx, &scope("acme"), &acmes.id).await.unwrap().unwrap().name;
+    assert_eq!(own_name, "Production");
+    assert!(store::device_app::delete_all(&mut tx, &carried, &[found.id]).await.unwrap().is_empty());
+    assert!(store::device::delete_some(&mut tx, &carried, 10).await.unwrap().devices.is_empty());
+    assert!(store::device::delete(&mut tx, &carried, &device).await.unwrap().devices.is_empty());
+    assert!(store::oauth_client::delete_some_services(&mut tx, &carried, 10).await.unwrap().is_empty());
+    assert_eq!(store::device::find(&mut tx, &own, &device).await.unwrap().unwrap().name, "A device");
+    let still = store::device_app::find(&mut tx, &own, &device, &client_app).await.unwrap().unwrap();
+    assert_eq!(still.name, None);
+
     let refused = store::otp::replace(&mut tx, &carried, found.id, &[7; 32], now, now).await.unwrap_err();
     assert!(refused.is_dangling(), "{refused}");
 }

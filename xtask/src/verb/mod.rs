@@ -3,6 +3,7 @@
 pub mod chains;
 pub mod db;
 pub mod dev;
+pub mod lists;
 pub mod openapi;
 pub mod sqlx;
 pub mod test;

@@ -8,7 +8,7 @@ use axum::http::header::{CONTENT_SECURITY_POLICY, X_CONTENT_TYPE_OPTIONS};
 use axum::middleware::map_response;
 use axum::response::Response;
 use serde_json::Value;
-use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, PathItem};
+use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, ParameterStyle, PathItem};
 use utoipa::openapi::response::Response as ApiResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
 use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
@@ -105,11 +105,14 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
         parameters.push(query("limit", "How many items at most.", whole_number(1, 500)));
         parameters.push(query("cursor", "The nextCursor of the page before.", text(None)));
     }
+    if operation.operation_id.as_deref() == Some("listDevices") {
+        parameters.push(tag_filters());
+    }
     if gives_a_secret_or_creates(operation) && path.starts_with(MANAGEMENT) {
         let about = "The same request with the same key gets the same answer, for 24 hours.";
         parameters.push(header("Idempotency-Key", about, "^[!-~]{1,255}$"));
     }
-    if matches!(method, "put" | "patch" | "delete") {
+    if is_conditional(method, operation) {
         let about = "The ETag of the state that the change is meant for.";
         parameters.push(header("If-Match", about, "^(\\*|\"[0-9a-f]{1,32}\")$"));
     }
@@ -119,6 +122,28 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
 /// Both honour Idempotency-Key: neither should happen twice because an answer was lost.
 fn gives_a_secret_or_creates(operation: &Operation) -> bool {
     creates(operation) || operation.operation_id.as_ref().is_some_and(|id| id.starts_with("rotate"))
+}
+
+/// Whether it changes a thing that there is.
+fn is_conditional(method: &str, operation: &Operation) -> bool {
+    let by_verb = ["disable", "enable"];
+    let id = operation.operation_id.as_deref().unwrap_or_default();
+    matches!(method, "put" | "patch" | "delete") || by_verb.iter().any(|verb| id.starts_with(verb))
+}
+
+/// `tag.KEY=VALUE`, as often as there are keys to look for.
+fn tag_filters() -> Parameter {
+    let names = text(Some("^tag\\.[A-Za-z0-9._:-]{1,64}$")).build();
+    let values = text(None).max_length(Some(256)).build();
+    let schema = ObjectBuilder::new()
+        .property_names(Some(names))
+        .max_properties(Some(64))
+        .additional_properties(Some(utoipa::openapi::Schema::Object(values)));
+    let about = "tag.KEY=VALUE, for each tag that they must have themselves.";
+    let mut parameter = parameter(ParameterIn::Query, "tags", about, schema, Required::False);
+    parameter.style = Some(ParameterStyle::Form);
+    parameter.explode = Some(true);
+    parameter
 }
 
 fn creates(operation: &Operation) -> bool {
@@ -153,7 +178,7 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     if method == "delete" {
         answers.push(("409", "Something belongs to it."));
     }
-    if matches!(method, "put" | "patch" | "delete") {
+    if is_conditional(method, operation) {
         answers.push(("412", "It is not in the state that If-Match names."));
     }
     for (status, about) in answers {

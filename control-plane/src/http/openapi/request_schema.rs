@@ -59,15 +59,21 @@ fn find_references(value: &Value, names: &mut BTreeSet<String>) {
 fn close(schema: &mut Map<String, Value>) {
     let Some(properties) = schema.get_mut("properties").and_then(Value::as_object_mut) else { return };
     for (name, property) in properties {
-        let nullable = property
-            .get("type")
-            .and_then(Value::as_array)
-            .is_some_and(|types| types.contains(&json!("null")));
+        let (nullable, nullable_values) =
+            (is_nullable(property), property.get("additionalProperties").is_some_and(is_nullable));
         if let (Some(known), Some(property)) = (known(name, nullable), property.as_object_mut()) {
             property.extend(known);
+            let values = property.get_mut("additionalProperties").and_then(Value::as_object_mut);
+            if let Some(values) = values.filter(|_| nullable_values) {
+                values.insert("type".to_owned(), json!(["string", "null"]));
+            }
         }
     }
     schema.insert("additionalProperties".to_owned(), json!(false));
+}
+
+fn is_nullable(schema: &Value) -> bool {
+    schema.get("type").and_then(Value::as_array).is_some_and(|types| types.contains(&json!("null")))
 }
 
 /// What a field of this name must be.

@@ -3,14 +3,18 @@
 //! Rows are always locked in the order of their keys, or skipped where another transaction has them, so that changes and
 //! publishers never wait for each other in a circle.
 
+mod clients;
 mod lease;
 mod sweep;
+
+use std::collections::BTreeSet;
 
 use keypost_shared::kv_key::KvKey;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
+pub use self::clients::{mark_all_clients, sweep_clients};
 pub use self::lease::{
     Failed, LeaseRequest, Leased, Written, complete, fail, lease, next_due, release, renew,
 };
@@ -110,15 +114,15 @@ pub async fn is_published(tx: &mut PgConnection, marks: &[Mark]) -> Result<bool,
     Ok(!waiting)
 }
 
-/// Whether a document of this key has ever been written.
-pub async fn was_ever_published(tx: &mut PgConnection, key: &KvKey) -> Result<bool, StoreError> {
+/// Those of `keys` of which a document has ever been written.
+pub async fn ever_published(tx: &mut PgConnection, keys: &[KvKey]) -> Result<BTreeSet<KvKey>, StoreError> {
     let published = sqlx::query_scalar!(
-        r#"select exists (select from publication where key = $1 and published_generation > 0) as "published!""#,
-        key.to_string(),
+        "select key from publication where key = any($1) and published_generation > 0",
+        &names(keys),
     )
-    .fetch_one(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(published)
+    published.iter().map(|key| kv_key(key)).collect()
 }
 
 /// How much waits, and since when the oldest of it.
