@@ -4,6 +4,7 @@ use super::identity::{CertificateRules, DeviceIdentity};
 use super::policy::{DEVICE_SCOPE, ProvisioningMode};
 use super::refusal::DeviceRefusal;
 use super::trace::Trace;
+use crate::assertion::AssertionProblem;
 use crate::document::{ClientStatus, DeviceDocument};
 use crate::id::{ClientId, DeviceId, PoolId};
 
@@ -32,9 +33,26 @@ pub enum Named {
     Device,
     /// One of its clients.
     Client(ClientId),
+    /// One of its clients, by the `iss` alone: the `sub` is the device.
+    ClientByIss(ClientId),
 }
 
 impl Named {
+    fn client(&self) -> Option<&ClientId> {
+        match self {
+            Self::Device => None,
+            Self::Client(client) | Self::ClientByIss(client) => Some(client),
+        }
+    }
+
+    /// The refusal where the client is not one of the device's.
+    fn refusal(&self) -> DeviceRefusal {
+        match self {
+            Self::ClientByIss(_) => AssertionProblem::IssMismatch.into(),
+            Self::Device | Self::Client(_) => DeviceRefusal::OtherClient,
+        }
+    }
+
     /// Reads a `sub` or an `iss`. None where it names neither this device nor any client.
     pub fn read(text: &str, device: &DeviceId) -> Option<Self> {
         if text == device.as_str() {
@@ -79,14 +97,13 @@ fn known(
         }
         None => trace.holds("pins", "nothing is pinned yet: the first certificate that is seen will be"),
     }
-    let client_id = match named {
-        _ if record.clients.is_empty() => return Err(trace.refuse("client", DeviceRefusal::NoDeviceScope)),
-        Named::Device => record.clients.first(),
-        Named::Client(named) => record.clients.iter().find(|client| *client == named),
+    let Some(oldest) = record.clients.first() else {
+        return Err(trace.refuse("client", DeviceRefusal::NoDeviceScope));
     };
-    let Some(client_id) = client_id else {
-        return Err(trace.refuse("client", DeviceRefusal::OtherClient));
-    };
+    let client_id = named.client().unwrap_or(oldest);
+    if !record.clients.contains(client_id) {
+        return Err(trace.refuse("client", named.refusal()));
+    }
     trace.holds("client", client_id);
     Ok(Admission::Known { client_id: client_id.clone(), first_seen: record.pins.is_none() })
 }
@@ -110,8 +127,8 @@ fn unknown(
         return Err(trace.refuse("client", DeviceRefusal::NoDeviceScope));
     }
     let client_id = ClientId::of_device_app(pool, &identity.device_id, &policy.client_app_id);
-    if matches!(named, Named::Client(named) if *named != client_id) {
-        return Err(trace.refuse("client", DeviceRefusal::OtherClient));
+    if named.client().is_some_and(|named| *named != client_id) {
+        return Err(trace.refuse("client", named.refusal()));
     }
     trace.holds("client", format_args!("{client_id}, which is new"));
     Ok(Admission::New { client_id })

@@ -3,6 +3,7 @@
 use std::fmt;
 
 use super::template::NoDeviceId;
+use crate::assertion::AssertionProblem;
 use crate::certificate::{Refusal, SubjectError};
 
 /// A refusal.
@@ -11,6 +12,9 @@ pub enum DeviceRefusal {
     /// The pool takes no certificates.
     #[error("the pool's provisioning mode is off")]
     CertificatesOff,
+    /// The assertion is not as it should be.
+    #[error(transparent)]
+    Assertion(#[from] AssertionProblem),
     /// The chain is not valid.
     #[error(transparent)]
     Chain(#[from] Refusal),
@@ -79,6 +83,7 @@ impl DeviceRefusal {
                 code if code.starts_with("chain_") => code,
                 code => return RefusalCode { of_chain: true, code },
             },
+            Self::Assertion(problem) => return problem.code(),
             Self::CertificatesOff => "certificates_off",
             Self::Denied(_) => "certificate_denied",
             Self::MayNotSign => "certificate_may_not_sign",

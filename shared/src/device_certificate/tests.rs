@@ -405,3 +405,57 @@ fn an_assertion_names_the_device_or_a_client() {
     assert_eq!(Named::read("pos.2", &device), None);
     assert_eq!(Named::read("", &device), None);
 }
+
+#[test]
+fn an_explanation_is_the_decision_and_its_steps() {
+    use base64ct::{Base64, Base64UrlUnpadded, Encoding};
+    use p256::ecdsa::signature::Signer;
+
+    let case = Case::new();
+    let anchors = case.anchors();
+    let rules = CertificateRules { anchors: &anchors, policy: &case.policy, denied: &case.denied };
+    let x5c = [case.leaf.sign(), case.intermediate.sign()].map(|der| Base64::encode_string(&der));
+    let ask = |question: Question<'_>| {
+        let record = async |device: &DeviceId| {
+            assert_eq!(device.as_str(), "pos-1");
+            Ok::<_, crate::crypto::CryptoError>(case.record.clone())
+        };
+        block_on(explain(&HostCrypto, POOL, rules, question, NOW, record)).unwrap()
+    };
+    let rules_of =
+        |explanation: &Explanation| explanation.steps.iter().map(|step| step.rule).collect::<Vec<_>>();
+
+    let explained = ask(Question::Chain(&x5c));
+    assert_eq!(explained.outcome, Ok(case.admission()));
+    assert_eq!(explained.steps, case.decide().1, "the same steps as one by one");
+    let explained = ask(Question::Chain(&x5c[..1]));
+    assert_eq!(explained.outcome.unwrap_err().code().to_string(), "chain_unknown_issuer");
+    assert!(explained.identity.is_none());
+
+    let signed = |iss: &str, sub: &str, key: &str| {
+        let header = serde_json::json!({"alg": "ES256", "x5c": x5c}).to_string();
+        let claims =
+            serde_json::json!({"iss": iss, "sub": sub, "aud": "https://e/p", "exp": NOW.0 + 60, "jti": "1"});
+        let part = |text: &str| Base64UrlUnpadded::encode_string(text.as_bytes());
+        let input = format!("{}.{}", part(&header), part(&claims.to_string()));
+        let signature: p256::ecdsa::Signature = builder::key(key).sign(input.as_bytes());
+        format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature.to_bytes()))
+    };
+    let assertion = |name: &str, key: &str| signed(name, name, key);
+    let explained = ask(Question::Assertion { text: &assertion("pos-1", "pos-1"), issuer: "https://e/p" });
+    assert_eq!(explained.outcome, Ok(case.admission()));
+    assert_eq!(rules_of(&explained).first(), Some(&"claims"));
+    for (text, issuer, expected) in [
+        (assertion("pos-1", "another"), "https://e/p", "signature_invalid"),
+        (assertion("pos 2", "pos-1"), "https://e/p", "iss_mismatch"),
+        (assertion("pos-2", "pos-1"), "https://e/p", "sub_mismatch"),
+        (signed("pos-2", "pos-1", "pos-1"), "https://e/p", "iss_mismatch"),
+        (assertion("pos-1", "pos-1"), "https://e/q", "aud_mismatch"),
+        ("rubbish".to_owned(), "https://e/p", "assertion_malformed"),
+    ] {
+        let explained = ask(Question::Assertion { text: &text, issuer });
+        let code = explained.outcome.unwrap_err().code().to_string();
+        assert_eq!(code, expected);
+        assert_eq!(explained.steps.last().unwrap().code, Some(code), "the refusal is the last step");
+    }
+}

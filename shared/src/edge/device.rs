@@ -9,13 +9,10 @@ use super::pool::{Loaded, Pool};
 use super::record::{Found, Record};
 use super::token::{Issue, grant};
 use super::{Context, Edge};
-use crate::assertion::{AssertionProblem, Claims, UnverifiedAssertion};
-use crate::certificate::{Place, Problem};
-use crate::client_jwk::PublicJwk;
-use crate::crypto::CryptoError;
+use crate::assertion::{AssertionProblem, UnverifiedAssertion};
 use crate::device_certificate::{
-    Admission, DEVICE_SCOPE, DeviceIdentity, DeviceRefusal, HexSerial, Named, ProvisioningMode, Trace, admit,
-    new_client,
+    Admission, DEVICE_SCOPE, DeviceIdentity, DeviceRefusal, Named, ProvisioningMode, Trace, admit,
+    new_client, prove,
 };
 use crate::document::{ClientDocument, ClientSubject, DeviceDocument};
 use crate::id::{ClientId, DeviceId};
@@ -41,7 +38,10 @@ impl From<AssertionProblem> for Refused {
 
 impl From<DeviceRefusal> for Refused {
     fn from(refusal: DeviceRefusal) -> Self {
-        Self::Device(refusal)
+        match refusal {
+            DeviceRefusal::Assertion(problem) => Self::Assertion(problem),
+            refusal => Self::Device(refusal),
+        }
     }
 }
 
@@ -140,16 +140,8 @@ impl<P: Platform> Edge<P> {
         let issuer = pool.document.issuer.as_str();
         assertion.claims.check(&[issuer, &format!("{issuer}/oauth2/token")], context.now)?;
         let identity = self.verify_by_certificate(context, &pool, &assertion).await?;
-        let named = named(&assertion.claims, &identity.device_id)?;
-        let admitted = match self.admit_device(context, &mut loaded, &identity, &named).await {
-            // It is the iss that names the other client.
-            Err(Refused::Device(DeviceRefusal::OtherClient))
-                if assertion.claims.sub == identity.device_id.as_str() =>
-            {
-                return Err(AssertionProblem::IssMismatch.into());
-            }
-            admitted => admitted?,
-        };
+        let named = Named::by_claims(&assertion.claims, &identity.device_id)?;
+        let admitted = self.admit_device(context, &mut loaded, &identity, &named).await?;
         let client = &admitted.client;
         if form.get("client_id").is_some_and(|named| named != client.id().as_str()) {
             return Err(OAuthError::InvalidRequest("client_id is not the client of the assertion").into());
@@ -186,27 +178,14 @@ impl<P: Platform> Edge<P> {
         pool: &Pool<P>,
         assertion: &UnverifiedAssertion<'_>,
     ) -> Result<Rc<DeviceIdentity>, Refused> {
-        let header = &assertion.header;
-        let x5c = header.x5c.as_deref().ok_or(AssertionProblem::X5cMissing)?;
+        let x5c = assertion.header.x5c.as_deref().ok_or(AssertionProblem::X5cMissing)?;
         let identity = self.identify(context, pool, x5c).await??;
-        if header.x5t_s256.as_ref().is_some_and(|named| *named != identity.thumbprint.to_base64url()) {
-            return Err(AssertionProblem::X5tMismatch.into());
-        }
-        if header.kid.as_ref().is_some_and(|kid| !names_certificate(kid, &identity, &assertion.claims)) {
-            return Err(AssertionProblem::KidMismatch.into());
-        }
-        let check = assertion.signature_check(identity.key_kind, &identity.public_key)?;
-        match context.platform.verify_signature(&check).await {
-            Ok(true) => Ok(identity),
-            Ok(false) => Err(AssertionProblem::BadSignature.into()),
-            Err(CryptoError::BadKey) => {
-                Err(DeviceRefusal::Chain(Place::Certificate(0).refuses(Problem::BadKey)).into())
-            }
-            Err(error) => {
-                context.log(LogLevel::Error, "crypto_failed", &error.to_string());
-                Err(OAuthError::TemporarilyUnavailable.into())
-            }
-        }
+        let proven = prove(context.platform, assertion, &identity, &mut Trace::discarded()).await;
+        proven.map_err(|error| {
+            context.log(LogLevel::Error, "crypto_failed", &error.to_string());
+            OAuthError::TemporarilyUnavailable
+        })??;
+        Ok(identity)
     }
 
     /// Whether the device may come in, and as which client.
@@ -295,34 +274,4 @@ fn check_client(client: &Client, device: &DeviceId) -> Result<(), DeviceRefusal>
         return Err(DeviceRefusal::Disabled);
     }
     if document.scopes.contains(DEVICE_SCOPE) { Ok(()) } else { Err(DeviceRefusal::NoDeviceScope) }
-}
-
-/// Who an assertion of this device says that it is for: `iss` and `sub` each name the device or one of its clients, and
-/// not two different ones.
-fn named(claims: &Claims, device: &DeviceId) -> Result<Named, AssertionProblem> {
-    let iss = Named::read(&claims.iss, device).ok_or(AssertionProblem::IssMismatch)?;
-    let sub = Named::read(&claims.sub, device).ok_or(AssertionProblem::SubMismatch)?;
-    match (iss, sub) {
-        (Named::Device, sub) => Ok(sub),
-        (iss, Named::Device) => Ok(iss),
-        (iss, sub) if iss == sub => Ok(sub),
-        _ => Err(AssertionProblem::IssMismatch),
-    }
-}
-
-/// Whether a `kid` is a name for the certificate of the chain: its SHA-256 in either form, its serial number, its key's
-/// thumbprint (RFC 7638), or the signer's own name. Any other one points elsewhere.
-fn names_certificate(kid: &str, identity: &DeviceIdentity, claims: &Claims) -> bool {
-    let is_fingerprint = kid.parse().is_ok_and(|fingerprint| identity.thumbprint == fingerprint);
-    let is_serial = || {
-        let serial = |text: &str| text.parse::<HexSerial>().ok();
-        serial(kid).is_some_and(|kid| serial(&identity.serial) == Some(kid))
-    };
-    is_fingerprint
-        || kid == identity.thumbprint.to_base64url()
-        || kid == claims.iss
-        || kid == claims.sub
-        || kid == identity.device_id.as_str()
-        || is_serial()
-        || PublicJwk::from_spki(&identity.public_key).is_some_and(|key| key.thumbprint() == kid)
 }
