@@ -235,3 +235,68 @@ async fn what_was_done_is_listed_and_exported() {
     assert_eq!(exported.len(), 1);
     assert_eq!(exported[0]["changes"]["after"], json!({"name": "Acme Stores"}));
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn organizations_and_environments_are_listed_changed_and_deleted() {
+    let app = TestApp::start().await;
+    let server = Server::of(&app).await;
+    app.acme().await;
+    server.run(&["org", "update", "acme", "--description", "Tills"]).await.ok();
+    let changed = server.run(&["org", "update", "acme", "--name", "Acme Stores", "--json"]).await.json();
+    assert_eq!((&changed[0]["name"], &changed[0]["description"]), (&json!("Acme Stores"), &json!("Tills")));
+    let cleared = server.run(&["org", "update", "acme", "--clear", "description", "--json"]).await.json();
+    assert_eq!(cleared[0]["description"], json!(null));
+    let table = server.run(&["org", "list"]).await.ok();
+    let rows: Vec<&str> = table.lines().collect();
+    assert!(rows.len() == 2 && rows[1].starts_with("acme  Acme Stores  -"), "{table}");
+
+    let update = ["env", "update", "prod", "--org", "acme", "--server-url", "http://localhost:1", "--json"];
+    let update = [&update[..], &["--tag-default", "site=none", "--remove-tag-default", "brand"]].concat();
+    let changed = server.run(&update).await.json();
+    let tags = changed[0]["tagDefaults"].as_object().unwrap();
+    assert!(tags["site"] == "none" && !tags.contains_key("brand") && tags["country"] == "*", "{tags:?}");
+    assert_eq!(changed[0]["serverUrls"], json!(["http://localhost:1"]));
+    assert_eq!(server.run(&["env", "list", "--org", "acme", "--json"]).await.json()[0]["id"], "prod");
+
+    server.run(&["org", "delete", "acme"]).await.failed(5, "cascade");
+    let deleted = server.run(&["org", "delete", "acme", "--cascade"]).await.ok();
+    assert_eq!(deleted, "Deleted the organization acme and all that is below it.\n");
+    server.run(&["org", "get", "acme"]).await.failed(4, "organization");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn devices_and_their_apps_are_found_changed_disabled_and_deleted() {
+    let app = TestApp::start().await;
+    let server = Server::of(&app).await;
+    app.acme().await;
+    for (id, state) in [("till-1", "NY"), ("till-2", "CA"), ("kiosk-1", "NY")] {
+        let tag = format!("state={state}");
+        server.run(&in_prod(&["device", "create", id, "--name", "A device", "--tag", &tag])).await.ok();
+    }
+    let ids = async |words: &[&str]| -> Vec<String> {
+        let found = server.run(&in_prod(&[&["device", "list", "--json"], words].concat())).await.json();
+        found.iter().map(|device| device["id"].as_str().unwrap().to_owned()).collect()
+    };
+    assert_eq!(ids(&[]).await, ["kiosk-1", "till-1", "till-2"]);
+    assert_eq!(ids(&["--tag", "state=NY", "--q", "TILL"]).await, ["till-1"]);
+    assert_eq!(ids(&["--status", "disabled"]).await, [""; 0]);
+
+    let change = ["device", "update", "till-1", "--remove-tag", "state", "--tag", "country=US", "--json"];
+    let changed = server.run(&in_prod(&[&change[..], &["--metadata", r#"{"lane": 1.10}"#]].concat())).await;
+    assert!(changed.stdout.contains(r#""metadata":{"lane":1.10}"#), "{changed:?}");
+    assert_eq!(changed.json()[0]["tags"], json!({"country": "US"}));
+    server.run(&in_prod(&["device", "disable", "till-1"])).await.ok();
+    assert_eq!(ids(&["--status", "disabled"]).await, ["till-1"]);
+    server.run(&in_prod(&["device", "enable", "till-1"])).await.ok();
+
+    server.run(&in_prod(&["app", "create", "client", "--device", "till-1"])).await.ok();
+    let update =
+        ["app", "update", "client", "--device", "till-1", "--scope", "device", "--name", "Main", "--json"];
+    assert_eq!(server.run(&in_prod(&update)).await.json()[0]["name"], "Main");
+    let table = server.run(&in_prod(&["app", "list", "--device", "till-1"])).await.ok();
+    assert!(table.lines().nth(1).unwrap().starts_with("client "), "{table}");
+    server.run(&in_prod(&["device", "delete", "till-1"])).await.failed(5, "cascade");
+    server.run(&in_prod(&["app", "delete", "client", "--device", "till-1"])).await.ok();
+    server.run(&in_prod(&["device", "delete", "till-1"])).await.ok();
+    assert_eq!(ids(&["--limit", "1"]).await, ["kiosk-1"]);
+}
