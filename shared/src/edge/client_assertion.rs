@@ -8,12 +8,12 @@ use super::device::{AdmittedClient, Refused};
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
 use super::{Context, Edge};
-use crate::assertion::{AssertionProblem, UnverifiedAssertion};
+use crate::assertion::{AssertionProblem, Claims, UnverifiedAssertion};
 use crate::certificate::Fingerprint;
 use crate::client_jwk::ClientJwk;
 use crate::crypto::CryptoError;
 use crate::device_certificate::{DeviceRefusal, Named};
-use crate::id::ClientId;
+use crate::id::{ClientId, PoolId};
 use crate::oauth::OAuthError;
 
 /// One text for every reason that depends on the client.
@@ -78,23 +78,35 @@ impl<P: Platform> Edge<P> {
             );
         }
         let id: ClientId = claims.sub.parse().map_err(|_| REFUSAL)?;
-        let (client, bound_to) = if assertion.header.x5c.is_some() {
-            let identity = self.verify_by_certificate(context, &pool, &assertion).await?;
-            let admitted = self.admit_device(context, loaded, &identity, &Named::Client(id)).await?;
-            // A device that comes to exist by its certificate does so by the grant that is made for it.
-            let AdmittedClient::Known(client) = admitted.client else { return Err(REFUSAL.into()) };
-            (client, pool.document.bind_to_certificate.then_some(identity.thumbprint))
-        } else {
+        if assertion.header.x5c.is_none() {
             let accepts = async |client: &Client| {
                 Ok(client.is_enabled() && self.signed(context, client, &assertion).await?)
             };
-            let client = self.find_client(context, loaded, id, accepts).await?;
-            (client.ok_or(REFUSAL)?, None)
-        };
-        if !self.use_up(context, pool.id, claims).await {
-            return Err(AssertionProblem::Replayed.into());
+            let client = self.find_client(context, loaded, id, accepts).await?.ok_or(REFUSAL)?;
+            self.use_up_once(context, pool.id, claims).await?;
+            return Ok((client, None));
         }
-        Ok((client, bound_to))
+        let identity = self.verify_by_certificate(context, &pool, &assertion).await?;
+        let admitted = self.admit_device(context, loaded, &identity, &Named::Client(id)).await?;
+        // A device that comes to exist by its certificate does so by the grant that is made for it.
+        let AdmittedClient::Known(client) = admitted.client else { return Err(REFUSAL.into()) };
+        if admitted.unpublished {
+            return Err(REFUSAL.into());
+        }
+        self.use_up_once(context, pool.id, claims).await?;
+        if admitted.to_report {
+            self.report(context, &pool, &identity, assertion.header.x5c.as_deref().unwrap_or_default());
+        }
+        Ok((client, pool.document.bind_to_certificate.then_some(identity.thumbprint)))
+    }
+
+    async fn use_up_once(
+        &self,
+        context: &Context<'_, P>,
+        pool: PoolId,
+        claims: &Claims,
+    ) -> Result<(), Refused> {
+        if self.use_up(context, pool, claims).await { Ok(()) } else { Err(AssertionProblem::Replayed.into()) }
     }
 
     /// Whether one of the client's keys signed.

@@ -174,6 +174,7 @@ fn a_device_may_authenticate_its_client_by_certificate() {
     };
     let (_, claims) = verified(&fleet, &by_certificate(|_| {}));
     assert_eq!(claims["sub"], DEVICE);
+    assert_eq!(fleet.platform.delivered.borrow().len(), 1, "its first certificate is reported here too");
     assert_eq!(refusal(&by_certificate(|own| own.key = builder::key("another"))), GENERIC);
     let chain = by_certificate(|own| own.header["x5c"] = value!([]));
     assert_eq!(refusal(&chain), "invalid_client: chain_empty");
@@ -195,4 +196,9 @@ fn client_authentication_brings_no_device_into_being() {
     own.claims["sub"] = value!(fleet.new_client().as_str());
     assert_eq!(refusal(&fleet.post(&body(&own.sign()))), GENERIC);
     assert!(fleet.platform.delivered.borrow().is_empty());
+    fleet.put_client(&fleet.client_document());
+    let mut own = fleet.assertion();
+    own.claims["iss"] = value!(fleet.client.as_str());
+    own.claims["sub"] = value!(fleet.client.as_str());
+    assert_eq!(refusal(&fleet.post(&body(&own.sign()))), GENERIC, "nor where only its client is known");
 }
