@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use axum::body::{Body as HttpBody, to_bytes};
 use axum::extract::{FromRequest, Request};
+use axum::http::HeaderMap;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE};
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -73,19 +74,22 @@ pub(super) async fn read_optional_json<T: FromFields>(request: Request) -> Resul
 
 /// `application/json`, which is always UTF-8 (RFC 8259 §8.1), or a merge patch (RFC 7396 §4).
 fn check_content_type(request: &Request) -> Result<(), Problem> {
-    let refused = || Problem::unsupported_media_type("application/json");
-    let header = request.headers().get(CONTENT_TYPE).ok_or_else(refused)?;
-    let text = header.to_str().map_err(|_| refused())?.to_ascii_lowercase();
+    match media_type(request.headers()).as_deref() {
+        Some("application/json" | "application/merge-patch+json") => Ok(()),
+        _ => Err(Problem::unsupported_media_type("application/json")),
+    }
+}
+
+/// The media type of a body, in lower case and without its parameters; none where it is not given, or not in UTF-8.
+pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get(CONTENT_TYPE)?.to_str().ok()?.to_ascii_lowercase();
     let (essence, parameters) = text.split_once(';').unwrap_or((&text, ""));
     let utf8 = parameters
         .split(';')
         .filter_map(|parameter| parameter.split_once('='))
         .filter(|(name, _)| name.trim() == "charset")
         .all(|(_, value)| value.trim().trim_matches('"') == "utf-8");
-    match essence.trim() {
-        "application/json" | "application/merge-patch+json" if utf8 => Ok(()),
-        _ => Err(refused()),
-    }
+    utf8.then(|| essence.trim().to_owned())
 }
 
 async fn read(request: Request<HttpBody>) -> Result<Vec<u8>, Problem> {
@@ -124,6 +128,11 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
         };
         Problem::malformed_body(format!("the body {reason}"))
     })?;
+    read_fields(object).map_err(Problem::invalid)
+}
+
+/// Reads an object, each field of which must be known. The error is all that is wrong.
+pub(super) fn read_fields<T: FromFields>(object: RawObject) -> Result<T, Vec<FieldError>> {
     let mut fields = Fields { values: object.0, errors: Vec::new() };
     let read = T::from_fields(&mut fields);
     let unknown =
@@ -131,7 +140,7 @@ fn parse<T: FromFields>(bytes: &[u8]) -> Result<T, Problem> {
     fields.errors.extend(unknown);
     match read {
         Some(read) if fields.errors.is_empty() => Ok(read),
-        _ => Err(Problem::invalid(fields.errors)),
+        _ => Err(fields.errors),
     }
 }
 

@@ -15,8 +15,10 @@ mod creation;
 mod deletion;
 mod device;
 mod device_app;
+mod device_import;
 mod environment;
 mod fields;
+mod import_rows;
 mod json;
 mod metrics;
 mod middleware;
@@ -102,6 +104,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(client_pool::routes())
         .merge(device::routes())
         .merge(device_app::routes())
+        .merge(device_import::routes())
         .merge(otp::routes())
         .merge(service_client::routes())
         .merge(api_key::routes())

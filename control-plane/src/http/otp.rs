@@ -16,8 +16,8 @@ use super::{App, fields};
 use crate::service::otp::{self, DEFAULT_TTL_SECONDS};
 
 /// A password is for a person who stands before the device, or for an installer who comes today.
-const SHORTEST_TTL_SECONDS: u32 = 60;
-const LONGEST_TTL_SECONDS: u32 = 86_400;
+pub(super) const SHORTEST_TTL_SECONDS: u32 = 60;
+pub(super) const LONGEST_TTL_SECONDS: u32 = 86_400;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create))

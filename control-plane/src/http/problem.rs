@@ -79,12 +79,9 @@ impl Problem {
 
     /// 400 for fields that are wrong. The first [`MOST_ERRORS`] are listed, each with at most [`LONGEST_FIELD`] characters
     /// of its name: names may be the caller's own.
-    pub(super) fn invalid(mut errors: Vec<FieldError>) -> Self {
+    pub(super) fn invalid(errors: Vec<FieldError>) -> Self {
         let count = errors.len();
-        errors.truncate(MOST_ERRORS);
-        for error in &mut errors {
-            error.field = error.field.chars().take(LONGEST_FIELD).collect();
-        }
+        let errors = bounded(errors);
         let detail = match errors.as_slice() {
             [FieldError { field, detail }] => format!("{field} {detail}"),
             _ => format!("{count} fields are wrong"),
@@ -124,6 +121,18 @@ impl Problem {
         let title = "The content type is not supported";
         let detail = format!("Content-Type must be {expected}");
         Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_media_type", title, detail)
+    }
+
+    /// 415 for a body that is compressed.
+    pub(super) fn encoded_body() -> Self {
+        let title = "The content encoding is not supported";
+        let detail = "send the body as it is, without Content-Encoding";
+        Self::new(StatusCode::UNSUPPORTED_MEDIA_TYPE, "unsupported_content_encoding", title, detail)
+    }
+
+    /// Its code, its detail and the fields that are wrong, for an answer that has begun and can have no other status.
+    pub(super) fn tell(&self) -> (&'static str, &str, &[FieldError]) {
+        (self.code, &self.detail, &self.errors)
     }
 
     /// 401.
@@ -219,6 +228,15 @@ impl Problem {
         let detail = "this path has other methods; Allow lists them";
         Self::new(StatusCode::METHOD_NOT_ALLOWED, "method_not_allowed", title, detail)
     }
+}
+
+/// As many errors as an answer lists, with field names as long as it repeats.
+pub(super) fn bounded(mut errors: Vec<FieldError>) -> Vec<FieldError> {
+    errors.truncate(MOST_ERRORS);
+    for error in &mut errors {
+        error.field = error.field.chars().take(LONGEST_FIELD).collect();
+    }
+    errors
 }
 
 impl IntoResponse for Problem {

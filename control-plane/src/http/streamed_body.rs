@@ -19,7 +19,6 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(60);
 /// should write its answer as it goes: whoever sends for hours wants to know that somebody reads.
 pub(super) struct StreamedBody(Body);
 
-#[cfg_attr(not(test), expect(dead_code, reason = "the import of devices reads it"))]
 impl StreamedBody {
     /// The next piece; none at the end of the body.
     pub(super) async fn next(&mut self) -> Result<Option<Bytes>, Problem> {

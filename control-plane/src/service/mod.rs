@@ -16,6 +16,7 @@ pub mod change;
 pub mod client_pool;
 pub mod device;
 pub mod device_app;
+pub mod device_import;
 pub mod environment;
 pub mod metadata;
 pub mod organization;

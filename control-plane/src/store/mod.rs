@@ -9,6 +9,7 @@ pub mod audit;
 pub mod client_pool;
 pub mod device;
 pub mod device_app;
+pub mod device_import;
 pub mod device_list;
 pub mod environment;
 pub mod idempotency;
@@ -89,9 +90,18 @@ impl StoreError {
         self.database_error().is_some_and(|error| error.is_foreign_key_violation())
     }
 
+    /// Whether PostgreSQL gave the transaction up because of others (class 40), so that it can be tried again as it was.
+    pub fn was_rolled_back(&self) -> bool {
+        // 40003 is that nobody knows how it ended.
+        self.database_error()
+            .is_some_and(|error| error.code().is_some_and(|code| code.starts_with("40") && code != "40003"))
+    }
+
     fn database_error(&self) -> Option<&dyn sqlx::error::DatabaseError> {
         match self {
-            Self::Refused(sqlx::Error::Database(error)) => Some(error.as_ref()),
+            Self::Refused(sqlx::Error::Database(error)) | Self::Unavailable(sqlx::Error::Database(error)) => {
+                Some(error.as_ref())
+            }
             _ => None,
         }
     }

@@ -19,6 +19,7 @@ mod devices;
 mod environments;
 mod first_key;
 mod housekeeping;
+mod import;
 mod limits;
 mod management;
 mod metrics;
