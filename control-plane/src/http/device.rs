@@ -39,7 +39,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 impl FromFields for NewDevice {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let id = fields.required("id", fields::parsed);
+        let id = fields.required("id", fields::device_id);
         let rest = rest_of(fields)?;
         Some(Self {
             id: id?,

@@ -242,6 +242,7 @@ struct SummaryLine<'a> {
 
 /// How many rows there were, and what became of them.
 #[derive(Clone, Copy, Default, Serialize, ToSchema)]
+#[schema(as = ImportCounts)]
 struct Counts {
     rows: u64,
     created: u64,

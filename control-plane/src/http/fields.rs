@@ -5,6 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use keypost_shared::id::DeviceId;
 use keypost_shared::scope::Scopes;
 use reqwest::Url;
 use serde_json::value::RawValue;
@@ -28,6 +29,12 @@ const MAX_JWKS_KEYS: usize = 10;
 /// A text that is read by its type.
 pub(super) fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, Invalid> {
     text(value)?.parse().map_err(Invalid::new)
+}
+
+/// The id of a device. `import` is no id: it is what stands in the place of one in the path of an import.
+pub(super) fn device_id(value: Value) -> Result<DeviceId, Invalid> {
+    let id: DeviceId = parsed(value)?;
+    if id.as_str() == "import" { Err(Invalid::new("must not be import")) } else { Ok(id) }
 }
 
 /// A text of any content, for what is checked elsewhere.

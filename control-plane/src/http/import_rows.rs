@@ -373,3 +373,129 @@ impl Records {
         (!blank).then_some(record)
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// What the rows of a body say that arrives in pieces of these sizes: line, and the device or what is wrong.
+    fn read(format: Format, body: &[u8], sizes: &[usize]) -> Result<Vec<(u64, Value)>, Vec<FieldError>> {
+        let (mut rows, mut read) = (Rows::new(format), Vec::new());
+        let (mut rest, mut sizes) = (Bytes::copy_from_slice(body), sizes.iter().cycle());
+        loop {
+            while let Some(row) = rows.next().map_err(|BadHeading(errors)| errors)? {
+                let told = match row.read {
+                    Ok(device) => json!([
+                        device.id,
+                        device.name,
+                        device.description,
+                        device.metadata.get(),
+                        device.tags,
+                        device.primary_server_url,
+                        device.server_urls
+                    ]),
+                    Err(bad) => json!({"id": bad.id, "errors": bad.errors}),
+                };
+                read.push((row.line, told));
+            }
+            if rows.records.ended {
+                return Ok(read);
+            }
+            match rest.len() {
+                0 => rows.end(),
+                left => rows.push(rest.split_to(left.min(*sizes.next().unwrap()))),
+            }
+        }
+    }
+
+    fn quoted(cell: &str) -> String {
+        format!("\"{}\"", cell.replace('"', "\"\""))
+    }
+
+    /// A cell with quotes where it needs them, or wants them.
+    fn cell(text: &str, wants: bool) -> String {
+        if wants || text.contains(['"', ',', '\n', '\r']) { quoted(text) } else { text.to_owned() }
+    }
+
+    type Row = (String, String, Option<String>, BTreeMap<usize, String>, Vec<String>, bool);
+
+    fn any_row() -> impl Strategy<Value = Row> {
+        (
+            "[A-Za-z0-9][A-Za-z0-9._:-]{0,9}",
+            "[ -~é\u{1f600}]{0,5}[\"',a-z]",
+            prop::option::of("[ -~]{1,9}"),
+            prop::collection::btree_map(0_usize..3, "[ -~]{1,5}", 0..3),
+            prop::collection::vec("http://[a-z]{1,5}(:[1-9])?/[a-z,]{0,4}", 0..3),
+            any::<bool>(),
+        )
+    }
+
+    proptest! {
+        #[test]
+        fn csv_and_ndjson_say_the_same_however_they_are_cut(
+            rows in prop::collection::vec(any_row(), 0..8),
+            sizes in prop::collection::vec(1_usize..50, 1..5),
+            line_end in prop::sample::select(vec!["\n", "\r\n"]),
+            mark in any::<bool>(),
+        ) {
+            let mut csv = if mark { "\u{feff}".to_owned() } else { String::new() };
+            csv.push_str("id,name,description,metadata.a b,tags.t0,\"metadata.\"\"\",serverUrls");
+            csv.push_str(line_end);
+            let mut ndjson = String::new();
+            for (id, name, description, keyed, urls, wants) in &rows {
+                let of = |n: usize| keyed.get(&n).map_or("", String::as_str);
+                let urls_cell = urls.join("|");
+                let cells = [id, name, description.as_deref().unwrap_or(""), of(0), of(1), of(2), &urls_cell];
+                let cells: Vec<String> = cells.iter().map(|text| cell(text, *wants)).collect();
+                csv.push_str(&cells.join(","));
+                csv.push_str(line_end);
+                let metadata: BTreeMap<&str, &String> = [("a b", 0), ("\"", 2)]
+                    .into_iter()
+                    .filter_map(|(name, n)| Some((name, keyed.get(&n)?)))
+                    .collect();
+                let tags: BTreeMap<&str, &String> = keyed.get(&1).into_iter().map(|tag| ("t0", tag)).collect();
+                let row = json!({"id": id, "name": name, "description": description, "metadata": metadata,
+                    "tags": tags, "serverUrls": urls});
+                ndjson.push_str(&format!("{row}{line_end}"));
+            }
+            let told = |read: Result<Vec<(u64, Value)>, Vec<FieldError>>| -> Vec<Value> {
+                read.unwrap().into_iter().map(|(_, told)| told).collect()
+            };
+            let from_csv = told(read(Format::Csv, csv.as_bytes(), &sizes));
+            prop_assert_eq!(from_csv.len(), rows.len());
+            prop_assert_eq!(&from_csv, &told(read(Format::Ndjson, ndjson.as_bytes(), &sizes)));
+            prop_assert!(from_csv.iter().all(Value::is_array), "{:?}", from_csv);
+        }
+
+        #[test]
+        fn whatever_comes_is_read_to_its_end_the_same_however_it_is_cut(
+            body in "(id,name,tags.t\n)?([a-z]|[\",\n\r{}:]|é|\u{0}|\"id\"){0,60}",
+            sizes in prop::collection::vec(1_usize..9, 1..5),
+        ) {
+            for format in [Format::Csv, Format::Ndjson] {
+                let whole = read(format, body.as_bytes(), &[usize::MAX]);
+                prop_assert_eq!(&read(format, body.as_bytes(), &sizes), &whole);
+                let lines: Vec<u64> = whole.unwrap_or_default().iter().map(|(line, _)| *line).collect();
+                prop_assert!(lines.is_sorted_by(|one, next| one < next), "{:?}", lines);
+                prop_assert!(lines.last().is_none_or(|last| *last <= 1 + body.matches('\n').count() as u64));
+            }
+        }
+    }
+
+    #[test]
+    fn a_row_that_is_too_long_is_not_held() {
+        let mut rows = Rows::new(Format::Ndjson);
+        for _ in 0..40 {
+            rows.push(Bytes::from(vec![b'x'; 1 << 17]));
+            assert!(rows.next().unwrap().is_none());
+            assert!(rows.records.held.len() <= MAX_ROW_BYTES);
+        }
+        rows.push(Bytes::from_static(b"\n{}\n"));
+        let row = rows.next().unwrap().unwrap();
+        assert_eq!(row.read.unwrap_err().errors, [of_row("has more than 1048576 bytes")]);
+        assert_eq!(rows.next().unwrap().unwrap().line, 2);
+    }
+}

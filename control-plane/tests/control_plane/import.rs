@@ -170,6 +170,7 @@ async fn a_bad_row_is_named_and_the_others_are_imported() {
         (b"{\"id\":\"x\",\"name\":\"a\\u0000b\"}".to_vec(), vec!["name"]),
         (b"{\"id\":\"x\",\"name\":\"a\x1bb\"}".to_vec(), vec!["line"]),
         (b"{}".to_vec(), vec!["id", "name"]),
+        (b"{\"id\":\"import\",\"name\":\"n\"}".to_vec(), vec!["id"]),
         (
             b"{\"id\":\"../x\",\"name\":5,\"colour\":1,\"tags\":{\"a\":1}}".to_vec(),
             vec!["id", "name", "tags.a", "colour"],
@@ -192,8 +193,8 @@ async fn a_bad_row_is_named_and_the_others_are_imported() {
         .map(|(line, (_, fields))| (line, "invalid", fields.clone()))
         .collect();
     assert_eq!(told(&lines), expected);
-    assert_eq!(counts, summary([2, 0, 0, 0, 16]));
-    assert_eq!(lines[11]["id"], "../x", "an id that is wrong is repeated");
+    assert_eq!(counts, summary([2, 0, 0, 0, 17]));
+    assert_eq!(lines[12]["id"], "../x", "an id that is wrong is repeated");
     assert_eq!(app.database.number("select count(*) from device").await, 2);
 }
 

@@ -82,7 +82,10 @@ async fn clients_come_with_their_secrets_and_are_published() {
         assert_eq!(stored, hash.as_bytes());
         assert!(line.get("otp").is_none());
         let key = format!("v1/client/{}/{client}", environment["clientPoolId"].as_str().unwrap());
-        crate::support::eventually("the client is published", async || app.kv.get(&key).is_some()).await;
+        crate::support::eventually("the client is published", async || {
+            app.kv.get(&key.parse().unwrap()).is_some()
+        })
+        .await;
     }
     assert_eq!(device(&app, "d-0").await["status"], "active");
     // Nobody can tell whether a secret is in use, so a repetition leaves it alone.

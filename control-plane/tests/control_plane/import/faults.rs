@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use axum::body::Body;
 use futures_util::future::join_all;
-use futures_util::stream::{self, StreamExt};
+use futures_util::stream;
 use keypost::server::{self, ServerLimits};
 use serde_json::json;
 use sqlx::ConnectOptions;
@@ -54,22 +54,19 @@ fn chunk(text: &str) -> String {
 async fn without_its_database_an_import_says_where_it_stands() {
     let app = TestApp::start().await;
     app.acme().await;
-    let database = app.database.pool.clone();
-    let pieces = stream::iter(0..2).then(move |n: u32| {
-        let database = database.clone();
-        async move {
-            if n == 1 {
-                let stored = async || {
-                    let count: i64 = sqlx::query_scalar(COUNT).fetch_one(&database).await.unwrap();
-                    count == 1000
-                };
-                eventually("the first batch is stored", stored).await;
-                database.close().await;
-            }
-            Ok::<_, Infallible>(rows(n * 1000..(n + 1) * 1000))
-        }
+    let (sender, receiver) = tokio::sync::mpsc::channel::<String>(1);
+    let pieces = stream::unfold(receiver, async |mut receiver| {
+        let piece = receiver.recv().await?;
+        Some((Ok::<_, Infallible>(piece), receiver))
     });
-    let (told, end) = ndjson(&app, "", Body::from_stream(pieces)).await;
+    let going = async {
+        sender.send(rows(0..1000)).await.unwrap();
+        eventually("the first batch is stored", async || app.database.number(COUNT).await == 1000).await;
+        app.database.pool.close().await;
+        sender.send(rows(1000..2000)).await.unwrap();
+        drop(sender);
+    };
+    let ((told, end), ()) = tokio::join!(ndjson(&app, "", Body::from_stream(pieces)), going);
     assert!(told.is_empty());
     assert_eq!(
         (&end["status"], &end["created"], &end["error"]["code"]),
