@@ -127,7 +127,7 @@ pub async fn find(
                 tags: row.tags.0,
                 primary_server_url: row.primary_server_url,
                 server_urls: row.server_urls,
-                status: row.status.parse()?,
+                status: row.status.parse().map_err(|error| corrupt("device.status", error))?,
                 last_activated_at: row.last_activated_at,
                 created_at: row.created_at,
                 updated_at: row.updated_at,
