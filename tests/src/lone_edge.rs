@@ -147,7 +147,7 @@ impl LoneEdge {
     /// Waits for a report that `wanted` says yes to, once its HMAC has been checked.
     pub async fn report(&self, wanted: impl Fn(&EdgeReport) -> bool) -> EdgeReport {
         let secrets = SharedSecret::parse_list(&self.secrets.edge_shared_secret).unwrap();
-        wait::until("the report", Duration::from_secs(10), || async {
+        wait::until("the report", Duration::from_secs(30), || async {
             let received = self.received.lock().unwrap().clone();
             let reports = received.iter().map(|signed| signed.verify(&secrets).unwrap());
             reports.into_iter().find(&wanted).ok_or_else(|| format!("{} others", received.len()))

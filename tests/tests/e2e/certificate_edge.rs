@@ -116,6 +116,10 @@ async fn what_openssl_makes_gets_its_token_from_workerd() {
     // Another isolate of the same location.
     let used = good(&pool, &two, "ES256");
     assert_eq!(grant(&pool, &used).await.outcome(), "200");
+    // The location's cache is written after the answer. Once the report of a later request is here, that is done.
+    let later = p256.device("05243", "later");
+    assert_eq!(grant(&pool, &good(&pool, &later, "ES256")).await.outcome(), "200");
+    edge.report(|EdgeReport::Device(report)| report.device_id.as_str() == "later").await;
     edge.restart().await;
     assert_eq!(code(&grant(&pool, &used).await), "assertion_replayed");
     assert_eq!(grant(&pool, &good(&pool, &two, "ES256")).await.outcome(), "200");
