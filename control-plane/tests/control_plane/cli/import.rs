@@ -21,7 +21,7 @@ use tokio::sync::Notify;
 use tokio::time::timeout;
 
 use super::{Done, Server, Terminal, finish_with};
-use crate::support::eventually;
+use crate::support::{TestApp, eventually};
 
 const IMPORT: [&str; 6] = ["device", "import", "--org", "acme", "--env", "prod"];
 
@@ -278,4 +278,25 @@ async fn an_interrupted_import_leaves_the_terminal_as_it_was() {
         "{shown:?}"
     );
     assert!(said.ends_with("\r\n"), "{shown:?}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_fleet_is_imported_and_each_device_can_be_activated() {
+    let app = TestApp::start().await;
+    let server = Server::of(&app).await;
+    app.acme().await;
+    let csv = "id,name,tags.state\ntill-1,Till 1,NY\ntill-2,Till 2,CA\n till,Wrong,NY\n";
+    let import = [&IMPORT[..], &["-", "--format", "csv", "--app", "client"]].concat();
+    let done = finish_with(&mut server.command(&import), csv).await;
+    assert!(done.code == Some(7) && done.stderr.contains("line 4"), "{done:?}");
+    let issued: Vec<Value> = done.stdout.lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(issued.len(), 2, "{done:?}");
+    for row in issued {
+        let answer = app.activate(json!({"otp": row["otp"], "deviceId": row["id"]})).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+    }
+    let csv = csv.trim_end_matches(" till,Wrong,NY\n");
+    let again = finish_with(&mut server.command(&import[..9]), csv).await;
+    assert!(again.stderr.contains("unchanged 2"), "{again:?}");
+    assert_eq!(again.ok(), "");
 }
