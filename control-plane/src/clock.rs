@@ -41,3 +41,11 @@ pub fn unix_millis(time: OffsetDateTime) -> i64 {
 pub fn seconds(seconds: u32) -> Duration {
     Duration::from_secs(seconds.into())
 }
+
+/// `time` as a date. A date that none can be made of becomes the nearest: certificates end with the year 9999.
+pub fn from_unix(time: UnixTime) -> OffsetDateTime {
+    let (first, last) =
+        (time::macros::datetime!(0001-01-01 0:00 UTC), time::macros::datetime!(9999-12-31 23:59:59 UTC));
+    let seconds = time.0.clamp(first.unix_timestamp(), last.unix_timestamp());
+    OffsetDateTime::from_unix_timestamp(seconds).unwrap_or(last)
+}

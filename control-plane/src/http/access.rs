@@ -10,7 +10,8 @@ use std::str::FromStr;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
-use keypost_shared::id::{ClientAppId, ClientId, DeviceId, EnvId, IdError, OrgId};
+use keypost_shared::certificate::Fingerprint;
+use keypost_shared::id::{ClientAppId, ClientId, DeviceId, EnvId, IdError, OrgId, PoolId};
 use uuid::Uuid;
 
 use super::App;
@@ -21,11 +22,13 @@ use crate::service;
 use crate::service::access::{Caller, GlobalScope, OrgScope, Permission, Reach};
 use crate::service::audit::RequestSource;
 use crate::store::api_key::StoredApiKey;
+use crate::store::denied_certificate::DeniedCertificate;
 use crate::store::device::Device;
 use crate::store::device_app::{AppName, DeviceApp};
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::organization::Organization;
 use crate::store::service_client::ServiceClient;
+use crate::store::trust_anchor::TrustAnchor;
 
 /// What a handler needs the caller's key to permit.
 pub(super) trait Right: Send {
@@ -42,7 +45,18 @@ macro_rules! right {
     )*};
 }
 
-right!(OrgRead, OrgWrite, DeviceRead, DeviceWrite, OtpCreate, ClientWrite, ApiKeyWrite, AuditRead, SyncWrite);
+right!(
+    OrgRead,
+    OrgWrite,
+    DeviceRead,
+    DeviceWrite,
+    OtpCreate,
+    ClientWrite,
+    CertificateWrite,
+    ApiKeyWrite,
+    AuditRead,
+    SyncWrite
+);
 
 /// A caller who may reach everything.
 pub(super) struct Everything<R> {
@@ -97,6 +111,26 @@ pub(super) struct InApp<R> {
 pub(super) struct InClient<R> {
     pub(super) scope: EnvScope,
     pub(super) client: ServiceClient,
+    right: PhantomData<R>,
+}
+
+/// A client pool that the caller may use, which is an environment's.
+pub(super) struct InPool<R> {
+    pub(super) scope: EnvScope,
+    right: PhantomData<R>,
+}
+
+/// A root of a client pool that the caller may use.
+pub(super) struct InRoot<R> {
+    pub(super) scope: EnvScope,
+    pub(super) root: TrustAnchor,
+    right: PhantomData<R>,
+}
+
+/// A denial of a client pool that the caller may use.
+pub(super) struct InDenial<R> {
+    pub(super) scope: EnvScope,
+    pub(super) denied: DeniedCertificate,
     right: PhantomData<R>,
 }
 
@@ -225,6 +259,52 @@ impl<R: Right> FromRequestParts<App> for InClient<R> {
     }
 }
 
+impl<R: Right> FromRequestParts<App> for InPool<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let pool = ids.take::<PoolId>("clientPoolId");
+        ids.finish()?;
+        Ok(Self { scope: enter_pool::<R>(app, &caller, pool).await?, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InRoot<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let pool = ids.take::<PoolId>("clientPoolId");
+        let fingerprint = ids.take::<Fingerprint>("fingerprint");
+        ids.finish()?;
+        let scope = enter_pool::<R>(app, &caller, pool).await?;
+        let not_found = || Problem::not_found("certificate");
+        let fingerprint = fingerprint.ok_or_else(not_found)?;
+        let root = service::trust_anchor::find(app.context(), &scope, &fingerprint).await?;
+        Ok(Self { scope, root: root.ok_or_else(not_found)?, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InDenial<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let pool = ids.take::<PoolId>("clientPoolId");
+        let id = ids.take::<Uuid>("deniedCertificateId");
+        ids.finish()?;
+        let scope = enter_pool::<R>(app, &caller, pool).await?;
+        let not_found = || Problem::not_found("denied certificate");
+        let denied =
+            service::denied_certificate::find(app.context(), &scope, id.ok_or_else(not_found)?).await?;
+        Ok(Self { scope, denied: denied.ok_or_else(not_found)?, right: PhantomData })
+    }
+}
+
 /// Whose key came with the request, as long as the key's rate limit is not used up.
 async fn authenticate(parts: &Parts, app: &App) -> Result<Caller, Problem> {
     match identify(parts, app).await {
@@ -261,6 +341,16 @@ pub(super) fn request_source(parts: &Parts, app: &App) -> RequestSource {
 fn enter<R: Right>(caller: &Caller, org: Option<OrgId>) -> Result<OrgScope, Problem> {
     let org = org.ok_or_else(|| Problem::not_found("organization"))?;
     caller.enter(&org, R::PERMISSION).map_err(|reason| denied(reason, "organization"))
+}
+
+/// Lets the caller into the environment that a client pool is of.
+async fn enter_pool<R: Right>(app: &App, caller: &Caller, pool: Option<PoolId>) -> Result<EnvScope, Problem> {
+    let not_found = || Problem::not_found("client pool");
+    let owner = service::environment::of_pool(app.context(), pool.ok_or_else(not_found)?).await?;
+    let (org, env) = owner.ok_or_else(not_found)?;
+    let scope = caller.enter(&org, R::PERMISSION).map_err(|reason| denied(reason, "client pool"))?;
+    let environment = service::environment::find(app.context(), &scope, &env).await?;
+    Ok(environment.ok_or_else(not_found)?.within(&scope))
 }
 
 async fn find_environment(

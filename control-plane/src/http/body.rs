@@ -93,13 +93,18 @@ pub(super) fn media_type(headers: &HeaderMap) -> Option<String> {
 }
 
 async fn read(request: Request<HttpBody>) -> Result<Vec<u8>, Problem> {
-    let too_large = || Problem::body_too_large(MAX_BODY_BYTES);
+    read_at_most(request, MAX_BODY_BYTES).await
+}
+
+/// Reads a body of at most so many bytes.
+pub(super) async fn read_at_most(request: Request<HttpBody>, most: usize) -> Result<Vec<u8>, Problem> {
+    let too_large = || Problem::body_too_large(most);
     let announced =
         request.headers().get(CONTENT_LENGTH).and_then(|length| length.to_str().ok()?.parse().ok());
-    if announced.is_some_and(|length: u64| length > MAX_BODY_BYTES as u64) {
+    if announced.is_some_and(|length: u64| length > most as u64) {
         return Err(too_large());
     }
-    let reading = to_bytes(request.into_body(), MAX_BODY_BYTES);
+    let reading = to_bytes(request.into_body(), most);
     match timeout(BODY_TIMEOUT, reading).await {
         Err(_) => Err(Problem::slow_body()),
         Ok(Ok(bytes)) => Ok(bytes.into()),
@@ -250,6 +255,11 @@ impl Fields {
             None => Some(None),
             Some(sent) => self.check(name, &sent, check).map(Some),
         }
+    }
+
+    /// Notes that a field is wrong for a reason that lies in several.
+    pub(super) fn wrong(&mut self, name: &str, detail: impl ToString) {
+        self.errors.push(FieldError { field: name.to_owned(), detail: detail.to_string() });
     }
 
     fn take(&mut self, name: &str) -> Option<Box<RawValue>> {

@@ -18,7 +18,7 @@ use super::precondition::{IfMatch, tagged};
 use super::problem::Problem;
 use super::{App, answer, fields};
 use crate::service::client_pool::{self, PoolChange};
-use crate::store::client_pool::{ClientPool, profile_name};
+use crate::store::client_pool::{ClientPool, mode_name, profile_name};
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read, change))
@@ -32,14 +32,19 @@ impl FromFields for PoolChange {
         let claims_profile = fields.patch("claimsProfile", ClaimsProfile::Device, claims_profile);
         let audience = fields.patch("audience", Vec::new(), fields::audience);
         let cors_origins = fields.patch("corsOrigins", Vec::new(), fields::origins);
+        let provisioning = fields.patch("provisioning", Value::Null, |patch| match patch {
+            Value::Object(_) => Ok(patch),
+            _ => Err(Invalid::new("must be an object")),
+        });
+        let bind_to_certificate = fields.patch("bindToCertificate", false, |value| {
+            value.as_bool().ok_or_else(|| Invalid::new("must be true or false"))
+        });
         fields.read_only(&[
             "clientPoolId",
             "keyBackend",
             "keyMode",
             "kmsKeyId",
             "rotationPeriodSeconds",
-            "provisioning",
-            "bindToCertificate",
             "createdAt",
             "updatedAt",
         ]);
@@ -49,6 +54,8 @@ impl FromFields for PoolChange {
             claims_profile: claims_profile?,
             audience: audience?,
             cors_origins: cors_origins?,
+            provisioning: provisioning?,
+            bind_to_certificate: bind_to_certificate?,
         })
     }
 }
@@ -95,11 +102,11 @@ struct PoolAnswer<'a> {
 #[schema(as = Provisioning)]
 struct ProvisioningAnswer<'a> {
     mode: &'a str,
-    r#match: Option<&'a Value>,
+    r#match: Option<Value>,
     client_app_id: &'a str,
     scopes: Vec<&'a str>,
-    device_id_template: &'a str,
-    tags: &'a BTreeMap<String, String>,
+    device_id_template: String,
+    tags: BTreeMap<&'a str, String>,
     max_per_hour: u32,
 }
 
@@ -148,12 +155,13 @@ fn show(pool: &ClientPool) -> Response {
         rotation_period_seconds: pool.rotation_period_seconds,
         max_staleness_seconds: pool.max_staleness_seconds,
         provisioning: ProvisioningAnswer {
-            mode: &provisioning.mode,
-            r#match: provisioning.r#match.as_ref(),
+            mode: mode_name(provisioning.mode),
+            // Texts and lists of texts: it serialises.
+            r#match: provisioning.matching.as_ref().and_then(|matching| serde_json::to_value(matching).ok()),
             client_app_id: provisioning.client_app_id.as_str(),
             scopes: provisioning.scopes.iter().collect(),
-            device_id_template: &provisioning.device_id_template,
-            tags: &provisioning.tags,
+            device_id_template: provisioning.device_id_template.to_string(),
+            tags: provisioning.tags.iter().map(|(name, tag)| (name.as_str(), tag.to_string())).collect(),
             max_per_hour: provisioning.max_per_hour,
         },
         bind_to_certificate: pool.bind_to_certificate,

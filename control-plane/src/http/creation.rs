@@ -42,6 +42,21 @@ pub(super) struct CreateRequest {
     body_hash: [u8; 32],
 }
 
+/// The same, before its body has been read.
+pub(super) struct CreateHead {
+    idempotency_key: Option<String>,
+    method: String,
+    path: String,
+}
+
+impl CreateHead {
+    /// Of this request.
+    pub(super) fn read(request: &Request) -> Result<Self, Problem> {
+        let (idempotency_key, method, path) = identity(request)?;
+        Ok(Self { idempotency_key, method, path })
+    }
+}
+
 /// A creation under way.
 pub(super) struct Creation {
     /// The change that creates.
@@ -116,6 +131,12 @@ fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {
 }
 
 impl CreateRequest {
+    /// Of a request whose body is read elsewhere, and says `content`: what tells one request from another.
+    pub(super) fn of(head: CreateHead, content: impl AsRef<[u8]>) -> Self {
+        let CreateHead { idempotency_key, method, path } = head;
+        Self { idempotency_key, method, path, body_hash: Sha256::digest(content).into() }
+    }
+
     /// Begins the creation, unless the request has been answered before.
     pub(super) async fn begin(self, app: &App, actor: &Arc<Actor>) -> Result<Creation, Interrupted> {
         let mut change = Change::begin(app.context(), actor).await?;
@@ -143,6 +164,11 @@ impl CreateRequest {
 }
 
 impl Creation {
+    /// Answers 200, for the creation whose answer is not that of the thing.
+    pub(super) fn with_message(self) -> Self {
+        Self { status: StatusCode::OK, ..self }
+    }
+
     /// Answers 200, for what creates a secret and no thing of its own.
     pub(super) fn of_a_secret(self) -> Self {
         Self { status: StatusCode::OK, ..self }

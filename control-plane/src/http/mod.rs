@@ -10,9 +10,11 @@ mod address;
 mod api_key;
 mod audit;
 mod body;
+mod certificate;
 mod client_pool;
 mod creation;
 mod deletion;
+mod denied_certificate;
 mod device;
 mod device_app;
 mod device_import;
@@ -106,6 +108,8 @@ fn documented() -> OpenApiRouter<App> {
         .merge(device_app::routes())
         .merge(device_import::routes())
         .merge(otp::routes())
+        .merge(certificate::routes())
+        .merge(denied_certificate::routes())
         .merge(service_client::routes())
         .merge(api_key::routes())
         .merge(audit::routes())

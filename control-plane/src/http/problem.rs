@@ -7,12 +7,18 @@ use std::time::Duration;
 use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AUTHENTICATE};
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
+use keypost_shared::certificate::root_upload::RootUploadError;
+use keypost_shared::time::UnixTime;
 use serde::Serialize;
+use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
+use crate::clock::from_unix;
 use crate::service::access::Denied;
 use crate::service::activation::ActivationError;
 use crate::service::api_key::{ApiKeyError, AuthenticationError};
+use crate::service::denied_certificate::DenyError;
+use crate::service::trust_anchor::UploadError;
 use crate::service::{ChangeError, CreateError};
 use crate::store::StoreError;
 
@@ -186,6 +192,18 @@ impl Problem {
         Self::new(StatusCode::PRECONDITION_FAILED, "precondition_failed", title, detail)
     }
 
+    /// 409 for what a pool has as many of as it may have.
+    pub(super) fn too_many(detail: impl Into<String>) -> Self {
+        Self::new(StatusCode::CONFLICT, "too_many", "There are too many", detail)
+    }
+
+    /// 400 for a file that is no root, with a code of its own for each reason.
+    pub(super) fn no_root(code: &'static str, detail: &str) -> Self {
+        let errors = vec![FieldError { field: "certificate".to_owned(), detail: detail.to_owned() }];
+        let title = "The file cannot be a root";
+        Self { errors, ..Self::new(StatusCode::BAD_REQUEST, code, title, detail) }
+    }
+
     /// 422.
     pub(super) fn idempotency_key_reused() -> Self {
         let title = "The Idempotency-Key has been used";
@@ -336,6 +354,9 @@ impl From<ChangeError> for Problem {
     fn from(error: ChangeError) -> Self {
         match error {
             ChangeError::Wrong { field, detail } => Self::invalid_field(field, detail),
+            ChangeError::WrongFields(fields) => Self::invalid(
+                fields.into_iter().map(|(field, detail)| FieldError { field, detail }).collect(),
+            ),
             ChangeError::Gone => Self::not_found("thing"),
             ChangeError::Outdated(_) => Self::outdated(),
             ChangeError::HasChildren(children) => Self::has_children(children),
@@ -361,6 +382,44 @@ impl From<ActivationError> for Problem {
                     .retry_after(seconds as u64)
             }
             ActivationError::Store(error) => error.into(),
+        }
+    }
+}
+
+impl From<UploadError> for Problem {
+    fn from(error: UploadError) -> Self {
+        match error {
+            UploadError::Root(RootUploadError::Crypto(error)) => Self::internal(&error),
+            UploadError::Root(error) => {
+                let (code, detail) = (error.code(), error.to_string());
+                match error {
+                    RootUploadError::Expired(at) => {
+                        Self::no_root(code, &format!("it expired at {}", date(at)))
+                    }
+                    RootUploadError::NotYetValid(at) => {
+                        Self::no_root(code, &format!("it is not valid before {}", date(at)))
+                    }
+                    _ => Self::no_root(code, &detail),
+                }
+            }
+            UploadError::TooMany => Self::too_many(error.to_string()),
+            UploadError::UnknownReplaced => {
+                Self::invalid_field("replaces", "must be the fingerprint of another root of the pool")
+            }
+            UploadError::Create(error) => not_created(error, "a certificate", "client pool"),
+        }
+    }
+}
+
+fn date(at: UnixTime) -> String {
+    from_unix(at).format(&Rfc3339).unwrap_or_default()
+}
+
+impl From<DenyError> for Problem {
+    fn from(error: DenyError) -> Self {
+        match error {
+            DenyError::TooMany => Self::too_many(error.to_string()),
+            DenyError::Create(error) => not_created(error, "a denial", "client pool"),
         }
     }
 }

@@ -5,7 +5,6 @@ use std::time::Duration;
 
 use keypost_shared::client_jwk::ClientJwks;
 use keypost_shared::crypto::CryptoError;
-use keypost_shared::device_certificate::{DeviceDefaults, ProvisioningPolicy};
 use keypost_shared::document::{
     ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp,
     StoredSecret, TrustDocument, content_digest,
@@ -110,11 +109,11 @@ pub(super) fn pool(
         jwks: JwkSet { keys: rows.keys.into_iter().map(|key| Jwk::es256(key.public)).collect() },
         signing_key,
         cors_origins: rows.cors_origins,
-        trust_anchors: Vec::new(),
-        denied_certificates: Vec::new(),
-        provisioning: ProvisioningPolicy::default(),
-        device_defaults: DeviceDefaults::default(),
-        bind_to_certificate: false,
+        trust_anchors: rows.trust_anchors,
+        denied_certificates: rows.denied_certificates,
+        provisioning: rows.provisioning,
+        device_defaults: rows.device_defaults,
+        bind_to_certificate: rows.bind_to_certificate,
     };
     let window = seconds(rows.max_staleness_seconds);
     sign(leased, &document, Some(window), keys, now)

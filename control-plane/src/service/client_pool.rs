@@ -2,12 +2,14 @@
 
 use keypost_shared::document::{ClaimsProfile, MAX_TOKEN_TTL};
 use keypost_shared::kv_key::KvKey;
+use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::audit::Event;
 use super::change::Change;
 use super::precondition::Precondition;
+use super::provisioning_policy::{self, ProvisioningPatch};
 use super::{ChangeError, Context};
 use crate::clock::seconds;
 use crate::config::Mode;
@@ -31,6 +33,11 @@ pub struct PoolChange {
     pub audience: Option<Vec<String>>,
     /// The origins that browsers may POST from.
     pub cors_origins: Option<Vec<String>>,
+    /// Which devices may come with a certificate: a merge patch within the merge patch.
+    #[schema(value_type = Option<ProvisioningPatch>)]
+    pub provisioning: Option<Value>,
+    /// Whether a token got by certificate is bound to it.
+    pub bind_to_certificate: Option<bool>,
 }
 
 /// The environment's pool.
@@ -51,7 +58,7 @@ pub async fn change(
     let before = store::client_pool::find_for_update(change.tx(), scope).await?.ok_or(ChangeError::Gone)?;
     precondition.check(before.updated_at)?;
     let longest_window = store::snapshot::longest_window(change.tx()).await?;
-    let after = apply(before.clone(), rules, change.touch(before.updated_at));
+    let after = apply(before.clone(), rules, change.touch(before.updated_at))?;
     store::client_pool::update(change.tx(), scope, &after).await?;
     change.mark(KvKey::Pool(after.id), Priority::Change);
     if longest_window.is_none_or(|longest| longest < after.max_staleness_seconds) {
@@ -78,18 +85,25 @@ fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {
     check("maxStalenessSeconds", change.max_staleness_seconds, shortest_window, 7 * 86_400)
 }
 
-fn apply(before: ClientPool, change: PoolChange, now: OffsetDateTime) -> ClientPool {
+fn apply(before: ClientPool, change: PoolChange, now: OffsetDateTime) -> Result<ClientPool, ChangeError> {
     let token_ttl_seconds = change.token_ttl_seconds.unwrap_or(before.token_ttl_seconds);
-    ClientPool {
+    let provisioning = match change.provisioning {
+        Some(patch) => provisioning_policy::patched(&before.provisioning, patch)
+            .map_err(|wrong| ChangeError::WrongFields(wrong.0))?,
+        None => before.provisioning.clone(),
+    };
+    Ok(ClientPool {
         earlier_token_ttl: earlier_token_ttl(&before, token_ttl_seconds, now),
         token_ttl_seconds,
         max_staleness_seconds: change.max_staleness_seconds.unwrap_or(before.max_staleness_seconds),
         claims_profile: change.claims_profile.unwrap_or(before.claims_profile),
         audience: change.audience.unwrap_or(before.audience),
         cors_origins: change.cors_origins.unwrap_or(before.cors_origins),
+        provisioning,
+        bind_to_certificate: change.bind_to_certificate.unwrap_or(before.bind_to_certificate),
         updated_at: now,
         ..before
-    }
+    })
 }
 
 /// What must be remembered of a longer lifetime: an edge may go by the old document for its whole window, and a token

@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 
 use keypost_shared::host::PrivateKey;
-use keypost_shared::id::{EnvId, PoolId};
+use keypost_shared::id::{EnvId, OrgId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use utoipa::ToSchema;
 
@@ -119,6 +119,12 @@ pub async fn find(
     store::environment::find(&mut connection, scope, env).await
 }
 
+/// Whose environment this client pool is, for who has not been let in anywhere yet.
+pub async fn of_pool(context: &Context, pool: PoolId) -> Result<Option<(OrgId, EnvId)>, StoreError> {
+    let mut connection = context.connection().await?;
+    store::environment::of_pool(&mut connection, pool).await
+}
+
 /// The environments of the organization, by id, after `after`.
 pub async fn list(
     context: &Context,
@@ -165,6 +171,8 @@ pub async fn replace(
     store::environment::update(change.tx(), scope, &after).await?;
     if claims_of(&before) != claims_of(&after) {
         change.mark_all_clients(scope.pool()).await?;
+        // What a new device has from its environment stands in the pool's document.
+        change.mark(KvKey::Pool(scope.pool()), Priority::Change);
     }
     change.record(Event::updated(target(scope), &before, &after));
     change.commit().await?;

@@ -14,6 +14,7 @@ pub mod audit_log;
 pub mod cascade;
 pub mod change;
 pub mod client_pool;
+pub mod denied_certificate;
 pub mod device;
 pub mod device_app;
 pub mod device_import;
@@ -23,8 +24,10 @@ pub mod organization;
 pub mod otp;
 pub mod pool_urls;
 pub mod precondition;
+pub mod provisioning_policy;
 pub mod service_client;
 pub mod sync;
+pub mod trust_anchor;
 
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -143,6 +146,9 @@ pub enum ChangeError {
         /// What it must be.
         detail: String,
     },
+    /// Fields are not what they must be: each with what is wrong.
+    #[error("{} fields are wrong", .0.len())]
+    WrongFields(Vec<(String, String)>),
     /// It cannot be deleted as long as there is something that belongs to it, such as `devices`.
     #[error("it has {0}")]
     HasChildren(&'static str),

@@ -2,16 +2,19 @@
 
 use std::collections::BTreeMap;
 
+use keypost_shared::device_certificate::{CertificateMatch, ProvisioningMode, ProvisioningPolicy};
 use keypost_shared::document::ClaimsProfile;
-use keypost_shared::id::{ClientAppId, PoolId};
+use keypost_shared::id::PoolId;
 use keypost_shared::scope::Scopes;
-use serde::Serialize;
+use serde::{Serialize, Serializer};
+use serde_json::Value;
 use sqlx::PgConnection;
 use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
+use crate::service::provisioning_policy;
 
 /// An environment's client pool: its issuer's rules.
 #[derive(Clone, Debug, Serialize)]
@@ -40,8 +43,9 @@ pub struct ClientPool {
     pub rotation_period_seconds: u32,
     /// For how long the edge may believe a copy, in seconds (design §2, promise 3).
     pub max_staleness_seconds: u32,
-    /// Which devices may come with a certificate.
-    pub provisioning: Provisioning,
+    /// Which devices may come with a certificate, and what they are then (design §8).
+    #[serde(serialize_with = "with_api_names")]
+    pub provisioning: ProvisioningPolicy,
     /// Whether a token got by certificate is bound to it.
     pub bind_to_certificate: bool,
     /// When it was created.
@@ -59,26 +63,6 @@ pub struct EarlierTokenTtl {
     pub seconds: u32,
     /// When the last token with it has expired.
     pub until: OffsetDateTime,
-}
-
-/// Which devices may come with a certificate, and what they are then (design §8).
-#[derive(Clone, Debug, Serialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Provisioning {
-    /// `off`, `registered` or `auto`.
-    pub mode: String,
-    /// Which certificates `auto` lets in.
-    pub r#match: Option<serde_json::Value>,
-    /// The app that a provisioned device gets.
-    pub client_app_id: ClientAppId,
-    /// Its scopes.
-    pub scopes: Scopes,
-    /// How the device id is made from the subject.
-    pub device_id_template: String,
-    /// The tags that a provisioned device gets.
-    pub tags: BTreeMap<String, String>,
-    /// How many devices may be provisioned in an hour.
-    pub max_per_hour: u32,
 }
 
 /// Adds the pool of an environment that the same transaction has added, with the default rules. Answers with its window,
@@ -120,12 +104,33 @@ pub async fn find_for_update(
     select(tx, scope).await
 }
 
+/// Locks the environment's pool against changes of its rules, roots and denials until the transaction ends.
+pub async fn lock(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+    sqlx::query!(
+        "select id from client_pool where org_id = $1 and env_id = $2 and id = $3 for no key update",
+        scope.org().as_str(),
+        scope.env().as_str(),
+        scope.pool().0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(())
+}
+
 /// Writes the rules that may be changed.
 pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) -> Result<(), StoreError> {
+    let policy = &pool.provisioning;
+    let tags: BTreeMap<&String, String> =
+        policy.tags.iter().map(|(name, template)| (name, template.to_string())).collect();
+    // What it says can be said in JSON: texts and lists of texts.
+    let matching = policy.matching.as_ref().and_then(|matching| serde_json::to_value(matching).ok());
     sqlx::query!(
         "update client_pool
             set token_ttl_seconds = $4, earlier_token_ttl_seconds = $5, earlier_token_ttl_until = $6,
-                claims_profile = $7, audience = $8, cors_origins = $9, max_staleness_seconds = $10, updated_at = $11
+                claims_profile = $7, audience = $8, cors_origins = $9, max_staleness_seconds = $10, updated_at = $11,
+                provisioning_mode = $12, provisioning_match = $13, provisioning_client_app_id = $14,
+                provisioning_scopes = $15, device_id_template = $16, provisioning_tags = $17,
+                provisioning_max_per_hour = $18, bind_to_certificate = $19
           where org_id = $1 and env_id = $2 and id = $3",
         scope.org().as_str(),
         scope.env().as_str(),
@@ -138,6 +143,14 @@ pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) 
         &pool.cors_origins,
         integer(pool.max_staleness_seconds),
         pool.updated_at,
+        mode_name(policy.mode),
+        matching,
+        policy.client_app_id.as_str(),
+        &Vec::from(policy.scopes.clone()),
+        policy.device_id_template.to_string(),
+        Json(&tags) as _,
+        integer(policy.max_per_hour),
+        pool.bind_to_certificate,
     )
     .execute(tx)
     .await?;
@@ -174,16 +187,15 @@ async fn select(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<Client
             kms_key_id: row.kms_key_id,
             rotation_period_seconds: row.rotation_period_seconds.unsigned_abs(),
             max_staleness_seconds: row.max_staleness_seconds.unsigned_abs(),
-            provisioning: Provisioning {
+            provisioning: read_policy(PolicyColumns {
                 mode: row.provisioning_mode,
-                r#match: row.provisioning_match,
-                client_app_id: id("provisioning_client_app_id", &row.provisioning_client_app_id)?,
-                scopes: Scopes::new(row.provisioning_scopes)
-                    .map_err(|error| corrupt("provisioning_scopes", error))?,
+                matching: row.provisioning_match,
+                client_app_id: row.provisioning_client_app_id,
+                scopes: row.provisioning_scopes,
                 device_id_template: row.device_id_template,
                 tags: row.provisioning_tags.0,
-                max_per_hour: row.provisioning_max_per_hour.unsigned_abs(),
-            },
+                max_per_hour: row.provisioning_max_per_hour,
+            })?,
             bind_to_certificate: row.bind_to_certificate,
             created_at: row.created_at,
             updated_at: row.updated_at,
@@ -206,6 +218,56 @@ pub(super) fn read_profile(name: &str) -> Result<ClaimsProfile, StoreError> {
         "rfc9068" => Ok(ClaimsProfile::Rfc9068),
         _ => Err(corrupt("client_pool.claims_profile", "unknown")),
     }
+}
+
+/// The columns of a policy.
+pub(super) struct PolicyColumns {
+    pub(super) mode: String,
+    pub(super) matching: Option<Value>,
+    pub(super) client_app_id: String,
+    pub(super) scopes: Vec<String>,
+    pub(super) device_id_template: String,
+    pub(super) tags: BTreeMap<String, String>,
+    pub(super) max_per_hour: i32,
+}
+
+/// The policy that the columns say.
+pub(super) fn read_policy(columns: PolicyColumns) -> Result<ProvisioningPolicy, StoreError> {
+    let template = |(name, text): (String, String)| match text.parse() {
+        Ok(template) => Ok((name, template)),
+        Err(error) => Err(corrupt("client_pool.provisioning_tags", error)),
+    };
+    let matching = columns.matching.map(serde_json::from_value::<CertificateMatch>).transpose();
+    Ok(ProvisioningPolicy {
+        mode: [ProvisioningMode::Off, ProvisioningMode::Registered, ProvisioningMode::Auto]
+            .into_iter()
+            .find(|mode| mode_name(*mode) == columns.mode)
+            .ok_or_else(|| corrupt("client_pool.provisioning_mode", "unknown"))?,
+        matching: matching.map_err(|error| corrupt("client_pool.provisioning_match", error))?,
+        client_app_id: id("client_pool.provisioning_client_app_id", &columns.client_app_id)?,
+        scopes: Scopes::new(columns.scopes)
+            .map_err(|error| corrupt("client_pool.provisioning_scopes", error))?,
+        device_id_template: columns
+            .device_id_template
+            .parse()
+            .map_err(|error| corrupt("client_pool.device_id_template", error))?,
+        tags: columns.tags.into_iter().map(template).collect::<Result<_, _>>()?,
+        max_per_hour: columns.max_per_hour.unsigned_abs(),
+    })
+}
+
+/// The mode's name in the database, which is its name in the API.
+pub fn mode_name(mode: ProvisioningMode) -> &'static str {
+    match mode {
+        ProvisioningMode::Off => "off",
+        ProvisioningMode::Registered => "registered",
+        ProvisioningMode::Auto => "auto",
+    }
+}
+
+/// A policy for audit events, by the names that the API has for its parts.
+fn with_api_names<S: Serializer>(policy: &ProvisioningPolicy, serializer: S) -> Result<S::Ok, S::Error> {
+    provisioning_policy::to_json(policy).serialize(serializer)
 }
 
 /// PostgreSQL has no unsigned integers; every number here is bounded far below the limit at the door.

@@ -327,3 +327,16 @@ impl TryFrom<Row> for Environment {
         })
     }
 }
+
+/// Whose environment this client pool is. It says nothing about who may use it: the caller has to
+/// [enter](crate::service::access::Caller::enter) the organization first.
+pub async fn of_pool(tx: &mut PgConnection, pool: PoolId) -> Result<Option<(OrgId, EnvId)>, StoreError> {
+    let row = sqlx::query!(
+        r#"select org_id, env_id as "env_id!" from client_pool where id = $1 and env_id is not null"#,
+        pool.0,
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| Ok((id("client_pool.org_id", &row.org_id)?, id("client_pool.env_id", &row.env_id)?)))
+        .transpose()
+}

@@ -7,6 +7,7 @@
 pub mod api_key;
 pub mod audit;
 pub mod client_pool;
+pub mod denied_certificate;
 pub mod device;
 pub mod device_app;
 pub mod device_import;
@@ -23,10 +24,12 @@ pub mod root_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod snapshot;
+pub mod trust_anchor;
 
 use std::str::FromStr;
 use std::time::Duration;
 
+use keypost_shared::certificate::Fingerprint;
 use keypost_shared::id::IdError;
 use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::postgres::{PgConnection, PgPoolOptions};
@@ -187,4 +190,9 @@ fn corrupt(column: &'static str, reason: impl std::fmt::Display) -> StoreError {
 /// A stored hash.
 fn hash(column: &'static str, bytes: Vec<u8>) -> Result<[u8; 32], StoreError> {
     bytes.try_into().map_err(|_| corrupt(column, "not 32 bytes"))
+}
+
+/// A stored fingerprint of a certificate.
+fn fingerprint(column: &'static str, bytes: Vec<u8>) -> Result<Fingerprint, StoreError> {
+    hash(column, bytes).map(Fingerprint::from_bytes)
 }

@@ -4,6 +4,10 @@
 
 use std::collections::BTreeMap;
 
+use keypost_shared::certificate::CertificateDer;
+use keypost_shared::device_certificate::{
+    DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy,
+};
 use keypost_shared::document::{ClaimsProfile, ClientStatus, PoolKind};
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId};
 use keypost_shared::jwk::EcPublicJwk;
@@ -13,8 +17,8 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::client_pool::read_profile;
-use super::{StoreError, corrupt, hash, id};
+use super::client_pool::{PolicyColumns, read_policy, read_profile};
+use super::{StoreError, corrupt, denied_certificate, fingerprint, hash, id};
 
 /// What `v1/trust` is made from.
 #[derive(Debug)]
@@ -45,6 +49,16 @@ pub struct PoolRows {
     pub max_staleness_seconds: u32,
     /// The keys that verifiers may meet, oldest first.
     pub keys: Vec<KeyRow>,
+    /// The roots of its devices, by fingerprint.
+    pub trust_anchors: Vec<PoolTrustAnchor>,
+    /// What must not be in any chain.
+    pub denied_certificates: Vec<DeniedCertificate>,
+    /// Which devices may come with a certificate.
+    pub provisioning: ProvisioningPolicy,
+    /// What a new device has from its environment.
+    pub device_defaults: DeviceDefaults,
+    /// Whether a token got by certificate is bound to it.
+    pub bind_to_certificate: bool,
 }
 
 /// A signing key.
@@ -146,11 +160,16 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
             active_private_sealed: row.active_private_sealed,
         });
     }
+    let mut certificates = certificates(tx, &ids).await?;
+    let mut defaults = device_defaults(tx, &ids).await?;
     let rows = sqlx::query!(
-        "select id, kind, token_ttl_seconds, earlier_token_ttl_seconds, earlier_token_ttl_until, claims_profile,
-                audience, cors_origins, max_staleness_seconds
-           from client_pool
-          where id = any($1)",
+        r#"select id, kind, token_ttl_seconds, earlier_token_ttl_seconds, earlier_token_ttl_until, claims_profile,
+                  audience, cors_origins, max_staleness_seconds, provisioning_mode, provisioning_match,
+                  provisioning_client_app_id, provisioning_scopes, device_id_template,
+                  provisioning_tags as "provisioning_tags: Json<BTreeMap<String, String>>",
+                  provisioning_max_per_hour, bind_to_certificate
+             from client_pool
+            where id = any($1)"#,
         &ids,
     )
     .fetch_all(tx)
@@ -159,6 +178,7 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
         .map(|row| {
             let id = PoolId(row.id);
             let earlier = row.earlier_token_ttl_seconds.zip(row.earlier_token_ttl_until);
+            let (trust_anchors, denied_certificates) = certificates.remove(&id).unwrap_or_default();
             Ok(PoolRows {
                 id,
                 kind: if row.kind == "sso" { PoolKind::Sso } else { PoolKind::Device },
@@ -169,9 +189,77 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
                 cors_origins: row.cors_origins,
                 max_staleness_seconds: row.max_staleness_seconds.unsigned_abs(),
                 keys: keys.remove(&id).unwrap_or_default(),
+                trust_anchors,
+                denied_certificates,
+                provisioning: read_policy(PolicyColumns {
+                    mode: row.provisioning_mode,
+                    matching: row.provisioning_match,
+                    client_app_id: row.provisioning_client_app_id,
+                    scopes: row.provisioning_scopes,
+                    device_id_template: row.device_id_template,
+                    tags: row.provisioning_tags.0,
+                    max_per_hour: row.provisioning_max_per_hour,
+                })?,
+                device_defaults: defaults.remove(&id).unwrap_or_default(),
+                bind_to_certificate: row.bind_to_certificate,
             })
         })
         .collect()
+}
+
+type PoolCertificates = (Vec<PoolTrustAnchor>, Vec<DeniedCertificate>);
+
+/// The roots and denials of these pools.
+async fn certificates(
+    tx: &mut PgConnection,
+    pools: &[Uuid],
+) -> Result<BTreeMap<PoolId, PoolCertificates>, StoreError> {
+    let mut certificates: BTreeMap<PoolId, PoolCertificates> = BTreeMap::new();
+    let anchors = sqlx::query!(
+        "select pool_id, certificate, replaces from trust_anchor where pool_id = any($1) order by fingerprint",
+        pools,
+    )
+    .fetch_all(&mut *tx)
+    .await?;
+    for row in anchors {
+        let replaces = row.replaces.map(|bytes| fingerprint("trust_anchor.replaces", bytes)).transpose()?;
+        let anchor = PoolTrustAnchor { certificate: CertificateDer::new(row.certificate), replaces };
+        certificates.entry(PoolId(row.pool_id)).or_default().0.push(anchor);
+    }
+    let denied = sqlx::query!(
+        "select pool_id, fingerprint, issuer, serial from denied_certificate where pool_id = any($1) order by id",
+        pools,
+    )
+    .fetch_all(tx)
+    .await?;
+    for row in denied {
+        let denial = denied_certificate::read(row.fingerprint, row.issuer, row.serial)?;
+        certificates.entry(PoolId(row.pool_id)).or_default().1.push(denial);
+    }
+    Ok(certificates)
+}
+
+/// What new devices of these pools have from their environments.
+async fn device_defaults(
+    tx: &mut PgConnection,
+    pools: &[Uuid],
+) -> Result<BTreeMap<PoolId, DeviceDefaults>, StoreError> {
+    let rows = sqlx::query!(
+        r#"select p.id, e.tag_defaults as "tags: Json<BTreeMap<String, String>>", e.primary_server_url, e.server_urls
+             from client_pool p
+             join environment e on e.org_id = p.org_id and e.id = p.env_id
+            where p.id = any($1)"#,
+        pools,
+    )
+    .fetch_all(tx)
+    .await?;
+    let defaults = rows.into_iter().map(|row| {
+        let Json(tags) = row.tags;
+        let defaults =
+            DeviceDefaults { tags, primary_server_url: row.primary_server_url, server_urls: row.server_urls };
+        (PoolId(row.id), defaults)
+    });
+    Ok(defaults.collect())
 }
 
 /// The rows of these clients, as far as they exist.

@@ -13,6 +13,7 @@ mod activation;
 mod api_keys;
 mod audit;
 mod bad_input;
+mod certificates;
 mod cli;
 mod device_lists;
 mod devices;

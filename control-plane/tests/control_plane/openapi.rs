@@ -6,7 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, TestApp};
+use crate::support::{Answer, Ca, TestApp};
 
 /// One operation, with its path filled in.
 struct Operation {
@@ -40,6 +40,14 @@ async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<
         let client = json!({"name": "Reports", "scopes": ["reports"]});
         let client = app.create("/api/internal/org/acme/env/prod/client", client).await;
         ids.insert("clientId".to_owned(), client["clientId"].as_str().unwrap().to_owned());
+    }
+    if names.contains("fingerprint") {
+        let pool = ids["clientPoolId"].clone();
+        let root = app.upload(&pool, &Ca::root("A root").pem()).await.json();
+        ids.insert("fingerprint".to_owned(), root["fingerprint"].as_str().unwrap().to_owned());
+        let denial = json!({"issuer": "CN=A root", "serialNumber": "0a", "reason": "stolen"});
+        let denied = app.create(&format!("/api/internal/{pool}/denied-certificates"), denial).await;
+        ids.insert("deniedCertificateId".to_owned(), denied["id"].as_str().unwrap().to_owned());
     }
     if names.contains("apiKeyId") {
         let key = app.create("/api/internal/api-key", json!({"name": "A key", "orgId": "acme"})).await;

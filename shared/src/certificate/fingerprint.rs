@@ -17,6 +17,11 @@ impl Fingerprint {
         Self(Sha256::digest(bytes).into())
     }
 
+    /// A hash that was computed before.
+    pub fn from_bytes(hash: [u8; 32]) -> Self {
+        Self(hash)
+    }
+
     /// The hash.
     pub fn as_bytes(&self) -> &[u8; 32] {
         &self.0

@@ -20,6 +20,7 @@ use utoipa_swagger_ui::SwaggerUi;
 use super::problem::ProblemAnswer;
 
 const MANAGEMENT: &str = "/api/internal/";
+const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 #[derive(utoipa::OpenApi)]
 #[openapi(
@@ -34,6 +35,7 @@ const MANAGEMENT: &str = "/api/internal/";
         (name = "Organizations", description = "Tenants"),
         (name = "Environments", description = "Parts of an organization, each with a client pool"),
         (name = "Devices", description = "The devices of an environment, their apps, and how they are activated"),
+        (name = "Certificates", description = "Devices that authenticate by certificate"),
         (name = "Service clients", description = "OAuth clients that are bound to no device"),
         (name = "API keys", description = "Keys for this API"),
         (name = "Audit", description = "Who did what"),
@@ -201,6 +203,12 @@ fn path_parameter(name: &str) -> Parameter {
         "clientId" => ("The client's id.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "apiKeyId" => ("The API key's id.", uuid()),
         "appId" => ("The app's id, or its clientAppId.", text(Some("^[a-z0-9][a-z0-9-]{0,62}$"))),
+        "clientPoolId" => ("The client pool's id.", text(Some(UUID))),
+        "fingerprint" => {
+            let about = "SHA-256 of the certificate in hexadecimal, with or without colons.";
+            (about, text(Some("^([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})$")))
+        }
+        "deniedCertificateId" => ("The denial's id.", text(Some(UUID))),
         _ => ("The id.", text(None)),
     };
     parameter(ParameterIn::Path, name, about, schema, Required::True)

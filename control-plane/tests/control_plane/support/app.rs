@@ -155,6 +155,25 @@ impl TestApp {
         format!("{apps}/client")
     }
 
+    /// Uploads a root to a client pool.
+    pub(crate) async fn upload(&self, pool: &str, pem: &str) -> Answer {
+        let file = format!(
+            "--b\r\nContent-Disposition: form-data; name=\"certificate\"; filename=\"root-ca.crt\"\r\n\r\n{pem}\r\n--b--\r\n"
+        );
+        self.post_form(&format!("/api/internal/{pool}/certificates"), file).await
+    }
+
+    /// Sends a form with the boundary `b`.
+    pub(crate) async fn post_form(&self, path: &str, form: String) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri(path)
+            .header("x-api-key", &self.admin)
+            .header("content-type", "multipart/form-data; boundary=b")
+            .body(Body::from(form));
+        self.send(request.unwrap()).await
+    }
+
     /// A one-time password for the app at this path.
     pub(crate) async fn otp(&self, app: &str) -> String {
         let answer = self.call("POST", &format!("{app}/otp"), None).await;

@@ -1,6 +1,7 @@
 //! What the tests stand on.
 
 mod app;
+mod certificate;
 mod clock;
 mod collector;
 mod command;
@@ -10,6 +11,7 @@ mod process;
 mod publisher;
 
 pub(crate) use self::app::{Answer, TestApp};
+pub(crate) use self::certificate::Ca;
 pub(crate) use self::clock::TestClock;
 pub(crate) use self::collector::Collector;
 pub(crate) use self::command::{command_secrets, keypost};
