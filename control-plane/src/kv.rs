@@ -1,14 +1,16 @@
-//! The Cloudflare KV REST API: bulk writes and bulk deletes, which are all that publishing needs (design §5).
+//! The Cloudflare KV REST API: bulk writes and bulk deletes, which are all that publishing needs (design §5), and lists and
+//! bulk reads, for what the edge leaves there.
 //!
 //! `wrangler dev` serves the same calls, so this is the only KV client there is.
 
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::time::Duration;
 
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::SecretText;
 use reqwest::header::{AUTHORIZATION, CONTENT_TYPE, HeaderValue, RETRY_AFTER};
 use reqwest::{Method, Response, StatusCode, Url};
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
 use crate::config::KvConfig;
@@ -25,6 +27,8 @@ pub struct KvApi {
     http: reqwest::Client,
     put_url: Url,
     delete_url: Url,
+    list_url: Url,
+    get_url: Url,
     api_token: Option<SecretText>,
 }
 
@@ -54,6 +58,15 @@ pub struct Metadata {
 pub struct Outcome {
     /// The keys that could not be written.
     pub unsuccessful: HashSet<String>,
+}
+
+/// A page of a list of keys.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listed {
+    /// The keys' names.
+    pub names: Vec<String>,
+    /// Where the next page begins; none where this is the last.
+    pub cursor: Option<String>,
 }
 
 /// Why a call failed. What matters is whether it may still take effect.
@@ -112,33 +125,61 @@ impl KvApi {
             http,
             put_url: url("bulk")?,
             delete_url: url("bulk/delete")?,
+            list_url: url("keys")?,
+            get_url: url("bulk/get")?,
             api_token: config.api_token.clone(),
         })
     }
 
     /// Writes at most 10,000 documents (100 MB).
     pub async fn put(&self, pairs: &[Pair]) -> Result<Outcome, KvError> {
-        self.call(Method::PUT, &self.put_url, pairs).await
+        Ok(self.call::<Written>(Method::PUT, &self.put_url, Some(pairs)).await?.result.into())
     }
 
     /// Deletes at most 10,000 keys.
     pub async fn delete(&self, keys: &[KvKey]) -> Result<Outcome, KvError> {
         let names: Vec<String> = keys.iter().map(KvKey::to_string).collect();
-        self.call(Method::POST, &self.delete_url, &names).await
+        self.delete_named(&names).await
     }
 
-    async fn call<T: Serialize + ?Sized>(
+    /// Deletes at most 10,000 keys by their names.
+    pub async fn delete_named(&self, names: &[String]) -> Result<Outcome, KvError> {
+        let unsuccessful = self.call::<Written>(Method::POST, &self.delete_url, Some(names)).await?;
+        Ok(unsuccessful.result.into())
+    }
+
+    /// Lists keys that begin with `prefix`: at most 1,000, from where the page before ended.
+    pub async fn list(&self, prefix: &str, cursor: Option<&str>) -> Result<Listed, KvError> {
+        let mut url = self.list_url.clone();
+        url.query_pairs_mut().append_pair("prefix", prefix).append_pair("limit", "1000");
+        if let Some(cursor) = cursor {
+            url.query_pairs_mut().append_pair("cursor", cursor);
+        }
+        let answered = self.call::<Vec<ListedKey>>(Method::GET, &url, None::<&()>).await?;
+        let names = answered.result.unwrap_or_default().into_iter().map(|key| key.name).collect();
+        let cursor = answered.result_info.map(|info| info.cursor).filter(|cursor| !cursor.is_empty());
+        Ok(Listed { names, cursor })
+    }
+
+    /// The values of at most 100 keys, as far as they are there.
+    pub async fn values(&self, names: &[String]) -> Result<BTreeMap<String, String>, KvError> {
+        let body = serde_json::json!({"keys": names, "type": "text"});
+        let answered = self.call::<Values>(Method::POST, &self.get_url, Some(&body)).await?;
+        let values = answered.result.map(|result| result.values).unwrap_or_default();
+        Ok(values.into_iter().filter_map(|(name, value)| Some((name, value?))).collect())
+    }
+
+    async fn call<R: DeserializeOwned>(
         &self,
         method: Method,
         url: &Url,
-        body: &T,
-    ) -> Result<Outcome, KvError> {
-        let body = serde_json::to_vec(body).map_err(|error| KvError::NotSent(error.to_string()))?;
-        let mut request = self
-            .http
-            .request(method, url.clone())
-            .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
-            .body(body);
+        body: Option<&(impl Serialize + ?Sized)>,
+    ) -> Result<Answer<R>, KvError> {
+        let mut request = self.http.request(method, url.clone());
+        if let Some(body) = body {
+            let body = serde_json::to_vec(body).map_err(|error| KvError::NotSent(error.to_string()))?;
+            request = request.header(CONTENT_TYPE, HeaderValue::from_static("application/json")).body(body);
+        }
         if let Some(token) = &self.api_token {
             let mut value = HeaderValue::try_from(format!("Bearer {}", token.expose()))
                 .map_err(|_| KvError::NotSent("the API token is no header value".to_owned()))?;
@@ -155,12 +196,14 @@ impl KvApi {
 
 /// The envelope of Cloudflare's API.
 #[derive(Deserialize)]
-struct Answer {
+struct Answer<R> {
     success: bool,
     #[serde(default)]
     errors: Vec<AnswerError>,
+    #[serde(default = "Option::default")]
+    result: Option<R>,
     #[serde(default)]
-    result: Option<AnswerResult>,
+    result_info: Option<AnswerInfo>,
 }
 
 #[derive(Deserialize)]
@@ -172,12 +215,35 @@ struct AnswerError {
 }
 
 #[derive(Deserialize)]
-struct AnswerResult {
+struct AnswerInfo {
+    #[serde(default)]
+    cursor: String,
+}
+
+#[derive(Deserialize)]
+struct Written {
     #[serde(default)]
     unsuccessful_keys: Vec<String>,
 }
 
-async fn read(response: Response) -> Result<Outcome, KvError> {
+#[derive(Deserialize)]
+struct ListedKey {
+    name: String,
+}
+
+#[derive(Deserialize)]
+struct Values {
+    values: BTreeMap<String, Option<String>>,
+}
+
+impl From<Option<Written>> for Outcome {
+    fn from(written: Option<Written>) -> Self {
+        let unsuccessful = written.map(|written| written.unsuccessful_keys).unwrap_or_default();
+        Self { unsuccessful: unsuccessful.into_iter().collect() }
+    }
+}
+
+async fn read<R: DeserializeOwned>(response: Response) -> Result<Answer<R>, KvError> {
     let status = response.status();
     if status == StatusCode::TOO_MANY_REQUESTS {
         return Err(KvError::RateLimited { retry_after: retry_after(&response) });
@@ -192,12 +258,8 @@ async fn read(response: Response) -> Result<Outcome, KvError> {
         Err(reason) if status.is_success() => return Err(KvError::Unknown(reason)),
         Err(reason) => return Err(KvError::Refused { status: status.as_u16(), message: reason }),
     };
-    let answer = serde_json::from_slice::<Answer>(&body);
-    match answer {
-        Ok(Answer { success: true, result, .. }) if status.is_success() => {
-            let unsuccessful = result.map(|result| result.unsuccessful_keys).unwrap_or_default();
-            Ok(Outcome { unsuccessful: unsuccessful.into_iter().collect() })
-        }
+    match serde_json::from_slice::<Answer<R>>(&body) {
+        Ok(answer) if answer.success && status.is_success() => Ok(answer),
         Ok(answer) => {
             Err(KvError::Refused { status: status.as_u16(), message: error_message(&answer.errors) })
         }

@@ -9,6 +9,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod crypto_at_rest;
+pub mod edge_reports;
 pub mod entropy;
 pub mod housekeeping;
 pub mod http;

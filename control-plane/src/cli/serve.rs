@@ -12,6 +12,7 @@ use tokio_util::sync::CancellationToken;
 use super::{CommandError, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::ServeConfig;
+use crate::edge_reports::EdgeReports;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::Housekeeping;
 use crate::http::{self, App};
@@ -34,6 +35,9 @@ const LIMITS: ServerLimits = ServerLimits {
 const PUBLISHER_STOP: Duration = Duration::from_millis(2500);
 /// The time for writing down when keys were last used, between the two.
 const USES_WRITE: Duration = Duration::from_secs(1);
+
+/// How often KV is searched for reports of the edge that have not come otherwise.
+const EDGE_REPORTS: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve() -> Result<(), CommandError> {
@@ -61,6 +65,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         edge_url: config.edge_url.clone(),
         public_url: config.public_url,
         mode: config.mode,
+        edge_secrets: config.edge_secrets,
     };
 
     let housekeeping = Housekeeping {
@@ -78,6 +83,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     if let Some(key) = service::api_key::ensure_first(&context, config.admin_api_key.as_ref()).await? {
         say(&format!("The first global admin API key, shown this once: {}", key.expose()))?;
     }
+    let edge_reports = EdgeReports { context: context.clone(), kv: kv.clone(), interval: EDGE_REPORTS };
     let publisher = Publisher {
         db: db.clone(),
         clock,
@@ -93,6 +99,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     }
     .start();
     let housekeeping = housekeeping.start();
+    let edge_reports = edge_reports.start();
     tracing::info!(address = %listener.local_addr()?, "listening");
 
     let uses = context.api_key_uses.clone();
@@ -105,7 +112,9 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         tracing::warn!("when API keys were last used could not be written down");
     }
     // The batch under way is a matter of milliseconds; where it is not, the database undoes it.
-    let housekeeping = tokio::time::timeout(PUBLISHER_STOP, housekeeping.stop());
+    let housekeeping = tokio::time::timeout(PUBLISHER_STOP, async {
+        tokio::join!(housekeeping.stop(), edge_reports.stop());
+    });
     // Until now it has published what the last requests changed.
     let (publisher, housekeeping) =
         tokio::join!(tokio::time::timeout(PUBLISHER_STOP, publisher.stop()), housekeeping);

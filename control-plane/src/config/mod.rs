@@ -13,6 +13,7 @@ use std::net::SocketAddr;
 use std::num::NonZeroU32;
 
 use ipnet::IpNet;
+use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::publisher_key::Schedule;
 use keypost_shared::secret::{ApiKey, SecretText};
@@ -108,6 +109,8 @@ pub struct ServeConfig {
     pub master_key: MasterKey,
     /// `KEYPOST_EDGE_SEALING_KEY`: the key to seal with. A second one may be given, which the Worker still opens with.
     pub sealing_key: SealingKey,
+    /// `KEYPOST_EDGE_SHARED_SECRET`: what the edge signs its reports with.
+    pub edge_secrets: Vec<SharedSecret>,
     /// `KEYPOST_ADMIN_API_KEY`.
     pub admin_api_key: Option<ApiKey>,
     /// `KEYPOST_TRUSTED_PROXIES`: whose `X-Forwarded-For` counts.
@@ -221,7 +224,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
         .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
-    let (master_key, sealing_key) = secrets?;
+    let (master_key, sealing_key, edge_secrets) = secrets?;
     Some(ServeConfig {
         common: common?,
         mode,
@@ -230,6 +233,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         public_url: public_url?,
         master_key,
         sealing_key,
+        edge_secrets,
         admin_api_key: admin_api_key?,
         trusted_proxies: trusted_proxies?,
         rate_limits: rate_limits?,
@@ -254,16 +258,14 @@ fn read_public_url(reader: &mut Reader<'_>, mode: Mode, listen: Option<SocketAdd
     }
 }
 
-fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, SealingKey)> {
+fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, SealingKey, Vec<SharedSecret>)> {
     const MASTER: &str = "KEYPOST_MASTER_KEY";
     const SEALING: &str = "KEYPOST_EDGE_SEALING_KEY";
     const SHARED: &str = "KEYPOST_EDGE_SHARED_SECRET";
 
     let master = reader.required(MASTER, MasterKey::parse);
     let sealing = reader.required(SEALING, SealingKey::parse_list);
-    // What the edge reports is signed with it. It has the form of a sealing key, and is checked now so that a
-    // deployment does not find out later that it was set wrong.
-    let shared = reader.required(SHARED, SealingKey::parse_list);
+    let shared = reader.required(SHARED, SharedSecret::parse_list);
     if mode == Mode::Prod {
         let mut seen: Vec<([u8; 32], &'static str)> = Vec::new();
         let all = (master.iter().map(|key| (*key.as_bytes(), MASTER)))
@@ -279,7 +281,7 @@ fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, Seali
             seen.push((bytes, variable));
         }
     }
-    Some((master?, sealing?.into_iter().next()?))
+    Some((master?, sealing?.into_iter().next()?, shared?))
 }
 
 fn read_rate_limits(reader: &mut Reader<'_>) -> Option<RateLimitConfig> {

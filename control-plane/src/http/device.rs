@@ -154,6 +154,12 @@ struct DeviceAnswer<'a> {
     status: DeviceStatus,
     #[serde(with = "time::serde::rfc3339::option")]
     last_activated_at: Option<OffsetDateTime>,
+    /// `certificate`, where the device has come to exist by it; none where somebody registered it.
+    provisioned_by: Option<&'a str>,
+    #[serde(with = "time::serde::rfc3339::option")]
+    provisioned_at: Option<OffsetDateTime>,
+    /// SHA-256 of the certificate that the device was first seen with.
+    certificate_fingerprint: Option<String>,
     #[serde(with = "time::serde::rfc3339")]
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
@@ -329,6 +335,12 @@ impl<'a> DeviceAnswer<'a> {
             server_urls: &device.server_urls,
             status: device.status,
             last_activated_at: device.last_activated_at,
+            provisioned_by: device.certificate.provisioned_by.as_deref(),
+            provisioned_at: device.certificate.provisioned_at,
+            certificate_fingerprint: device
+                .certificate
+                .fingerprint
+                .map(|fingerprint| fingerprint.to_string()),
             created_at: device.created_at,
             updated_at: device.updated_at,
         }

@@ -18,6 +18,7 @@ mod denied_certificate;
 mod device;
 mod device_app;
 mod device_import;
+mod edge_report;
 mod environment;
 mod fields;
 mod import_rows;
@@ -47,6 +48,7 @@ use serde::Serialize;
 use utoipa_axum::router::OpenApiRouter;
 
 pub use self::address::PeerAddress;
+use self::edge_report::ReportLimits;
 use self::metrics::BacklogReading;
 use self::middleware::Surroundings;
 use self::problem::Problem;
@@ -63,6 +65,7 @@ struct AppState {
     activation_attempts: FailedAttempts,
     surroundings: Surroundings,
     backlog: BacklogReading,
+    edge_reports: ReportLimits,
 }
 
 impl App {
@@ -74,6 +77,7 @@ impl App {
             activation_attempts: FailedAttempts::new(),
             surroundings,
             backlog: BacklogReading::default(),
+            edge_reports: ReportLimits::new(),
         }))
     }
 
@@ -86,6 +90,7 @@ impl App {
 pub fn router(app: App) -> Router {
     let (routes, api) = documented().split_for_parts();
     let routes = routes
+        .merge(edge_report::routes())
         .merge(openapi::pages(openapi::complete(api)))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);

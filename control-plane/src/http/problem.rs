@@ -78,6 +78,11 @@ impl Problem {
         Self { status, code, title, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None }
     }
 
+    /// A problem that only one resource has.
+    pub(super) fn of(status: StatusCode, code: &'static str, title: &'static str, detail: &str) -> Self {
+        Self::new(status, code, title, detail)
+    }
+
     fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds.max(1));
         self

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
-use keypost_shared::id::{ClientId, PoolId};
+use keypost_shared::id::{ClientId, DeviceId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
@@ -13,7 +13,7 @@ use super::render::{self, Keys, RenderError, SignedDocument};
 use crate::crypto_at_rest::{KeyPurpose, OpenError};
 use crate::store::publication::Leased;
 use crate::store::publisher_key::Signer;
-use crate::store::snapshot::{ClientRows, PoolRows, TrustRows};
+use crate::store::snapshot::{ClientRows, DeviceState, PoolRows, TrustRows};
 use crate::store::{self, StoreError, snapshot};
 
 /// How many documents are made at a time: some may have a hundred kilobytes, and all are in memory.
@@ -68,6 +68,7 @@ struct Rows {
     trust: Option<TrustRows>,
     pools: HashMap<PoolId, PoolRows>,
     clients: HashMap<(PoolId, ClientId), ClientRows>,
+    devices: HashMap<(PoolId, DeviceId), DeviceState>,
 }
 
 /// Makes the documents of leased keys, from the rows as they are now.
@@ -78,7 +79,7 @@ pub(super) async fn prepare(
 ) -> Result<RenderedBatch, BatchError> {
     let rows = {
         let mut connection = publisher.db.acquire().await?;
-        read(&mut connection, leased).await?
+        read(&mut connection, leased, now).await?
     };
     // A thousand signatures take some tenths of a second of CPU.
     let (publisher, leased) = (publisher.clone(), leased.to_vec());
@@ -140,16 +141,21 @@ impl Call {
 }
 
 /// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen.
-async fn read(connection: &mut PgConnection, leased: &[Leased]) -> Result<Rows, StoreError> {
+async fn read(
+    connection: &mut PgConnection,
+    leased: &[Leased],
+    now: OffsetDateTime,
+) -> Result<Rows, StoreError> {
     let mut pools = Vec::new();
     let mut clients = Vec::new();
+    let mut devices = Vec::new();
     let mut wants_trust = false;
     for row in leased {
         match &row.key {
             KvKey::Trust => wants_trust = true,
             KvKey::Pool(pool) => pools.push(*pool),
             KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
-            KvKey::Device(..) => {}
+            KvKey::Device(pool, device) => devices.push((*pool, device.clone())),
         }
     }
     let mut tx = connection.begin().await?;
@@ -158,12 +164,15 @@ async fn read(connection: &mut PgConnection, leased: &[Leased]) -> Result<Rows, 
     let trust = if wants_trust { Some(snapshot::trust(&mut tx).await?) } else { None };
     let pools = if pools.is_empty() { Vec::new() } else { snapshot::pools(&mut tx, &pools).await? };
     let clients = if clients.is_empty() { Vec::new() } else { snapshot::clients(&mut tx, &clients).await? };
+    let devices =
+        if devices.is_empty() { Vec::new() } else { snapshot::devices(&mut tx, &devices, now).await? };
     tx.commit().await?;
     Ok(Rows {
         signer,
         trust,
         pools: pools.into_iter().map(|row| (row.id, row)).collect(),
         clients: clients.into_iter().map(|row| ((row.pool_id, row.client_id.clone()), row)).collect(),
+        devices: devices.into_iter().map(|row| ((row.pool_id, row.device_id), row.state)).collect(),
     })
 }
 
@@ -199,7 +208,10 @@ fn render_all(
                 let rows = rows.clients.remove(&(*pool, client.clone()));
                 rows.map(|rows| render::client(&leased, rows, keys, now))
             }
-            (KvKey::Device(..), Some(_)) => None,
+            (KvKey::Device(pool, device), Some(keys)) => {
+                let state = rows.devices.remove(&(*pool, device.clone()));
+                state.map(|state| render::device(&leased, state, keys, now))
+            }
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;

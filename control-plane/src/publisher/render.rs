@@ -6,8 +6,8 @@ use std::time::Duration;
 use keypost_shared::client_jwk::ClientJwks;
 use keypost_shared::crypto::CryptoError;
 use keypost_shared::document::{
-    ClientDocument, ClientSubject, DeviceClaims, Document, PoolDocument, SealedSigningKey, Stamp,
-    StoredSecret, TrustDocument, content_digest,
+    ClientDocument, ClientStatus, ClientSubject, DeviceClaims, DeviceDocument, Document, PoolDocument,
+    SealedSigningKey, Stamp, StoredSecret, TrustDocument, content_digest,
 };
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::Kid;
@@ -23,7 +23,7 @@ use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
 use crate::root::RootSigner;
 use crate::service::pool_urls::PoolUrls;
 use crate::store::publication::Leased;
-use crate::store::snapshot::{ClientRows, DeviceRows, PoolRows, TrustRows};
+use crate::store::snapshot::{ClientRows, DeviceRows, DeviceState, PoolRows, TrustRows};
 
 /// `v1/trust` outlives the longest window of all pools by a day, so that no pool ever ends early for its sake.
 const TRUST_BEYOND_POOLS: Duration = Duration::from_secs(86_400);
@@ -143,6 +143,23 @@ pub(super) fn client(
         audience: rows.audience,
     };
     sign(leased, &document, None, keys, now)
+}
+
+pub(super) fn device(
+    leased: &Leased,
+    state: DeviceState,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    match state {
+        DeviceState::Known(document) => sign(leased, &document, None, keys, now),
+        DeviceState::Refused { until } => {
+            let document = DeviceDocument { status: ClientStatus::Disabled, clients: Vec::new(), pins: None };
+            // Made anew then, it is none any more, and goes.
+            let signed = sign(leased, &document, None, keys, now)?;
+            Ok(SignedDocument { resign_at: Some(until), ..signed })
+        }
+    }
 }
 
 fn device_claims(device: DeviceRows) -> Result<DeviceClaims, RenderError> {

@@ -161,6 +161,11 @@ pub struct OrgScope {
 }
 
 impl OrgScope {
+    /// For what the edge reports, which has no caller: the control plane itself acts, where the report is authentic.
+    pub(super) fn of_the_edge(org: OrgId) -> Self {
+        Self { org, actor: Actor::system() }
+    }
+
     /// The organization.
     pub fn org(&self) -> &OrgId {
         &self.org

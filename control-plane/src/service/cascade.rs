@@ -67,6 +67,9 @@ async fn delete_part_of_environment(
         for client in devices.clients.iter().chain(&services) {
             change.mark(KvKey::Client(scope.pool(), client.clone()), Priority::Revocation);
         }
+        for device in &devices.devices {
+            change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Revocation);
+        }
         if let (Some(from), Some(to)) = (devices.devices.first(), devices.devices.last()) {
             let deleted = json!({
                 "devices": devices.devices.len(), "from": from, "to": to, "apps": devices.apps,

@@ -78,8 +78,8 @@ impl Change {
         self.priority = Some(self.priority.map_or(priority, |other| other.min(priority)));
     }
 
-    /// Marks the documents of all clients of a pool. Not for a change that marks anything else: what is marked in two
-    /// statements is locked in no order.
+    /// Marks the documents of all clients of a pool. Not for a change that marks a client or a device besides: those would
+    /// be locked in no order. Pools and `v1/trust` come after all clients.
     pub async fn mark_all_clients(&mut self, pool: PoolId) -> Result<(), StoreError> {
         self.has_marked = true;
         store::publication::mark_all_clients(&mut self.tx, pool, CLIENTS_AT_ONCE, self.now).await

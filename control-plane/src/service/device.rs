@@ -12,7 +12,7 @@ use super::change::Change;
 use super::metadata::{self, MetadataPatch};
 use super::precondition::Precondition;
 use super::{ChangeError, Context, CreateError};
-use crate::store::device::{Device, DeviceStatus};
+use crate::store::device::{Device, DeviceCertificate, DeviceStatus};
 use crate::store::device_list::DeviceFilter;
 use crate::store::environment::EnvScope;
 use crate::store::publication::Priority;
@@ -105,7 +105,7 @@ pub enum TagsPatch {
     Merge(BTreeMap<String, Option<String>>),
 }
 
-/// Creates a device. It has no client yet, so KV need not know of it.
+/// Creates a device. It has no client yet.
 pub async fn create(change: &mut Change, scope: &EnvScope, new: NewDevice) -> Result<Device, CreateError> {
     let now = change.now();
     let device = Device {
@@ -118,10 +118,14 @@ pub async fn create(change: &mut Change, scope: &EnvScope, new: NewDevice) -> Re
         server_urls: new.server_urls,
         status: DeviceStatus::Registered,
         last_activated_at: None,
+        certificate: DeviceCertificate::default(),
         created_at: now,
         updated_at: now,
     };
     store::device::insert(change.tx(), scope, &device).await?;
+    // Known from now on, and no device that a policy might let in.
+    store::device_certificate::forgive(change.tx(), scope, &device.id).await?;
+    change.mark(KvKey::Device(scope.pool(), device.id.clone()), Priority::Change);
     change.record(Event::created(scope.target("device", &device.id), &device));
     Ok(device)
 }
@@ -251,6 +255,9 @@ pub async fn delete(
     for client in deleted.clients {
         change.mark(KvKey::Client(scope.pool(), client), Priority::Revocation);
     }
+    let now = change.now();
+    store::device_certificate::remember_deleted(change.tx(), scope, device, now).await?;
+    change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Revocation);
     for app in &apps {
         change.record(Event::deleted(scope.target("app", app.id), app));
     }
@@ -289,6 +296,7 @@ async fn update(
         for client in store::device_app::clients(change.tx(), scope, &after.id).await? {
             change.mark(KvKey::Client(scope.pool(), client), priority);
         }
+        change.mark(KvKey::Device(scope.pool(), after.id.clone()), priority);
     }
     change.record(Event::changed(scope.target("device", &after.id), verb, before, &after));
     change.commit().await?;

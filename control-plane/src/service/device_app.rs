@@ -80,6 +80,7 @@ pub async fn create(
     };
     store::device_app::insert(change.tx(), scope, &app).await?;
     change.mark(KvKey::Client(scope.pool(), app.client_id.clone()), Priority::Change);
+    change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Change);
     change.record(Event::created(scope.target("app", app.id), &app));
     Ok(app)
 }
@@ -135,6 +136,7 @@ pub async fn replace(
             || (before.jwks.is_some() && before.jwks != after.jwks);
         let priority = if takes_away { Priority::Revocation } else { Priority::Change };
         change.mark(KvKey::Client(scope.pool(), after.client_id.clone()), priority);
+        change.mark(KvKey::Device(scope.pool(), after.device_id.clone()), priority);
     }
     change.record(Event::updated(scope.target("app", after.id), &before, &after));
     change.commit().await?;
@@ -155,6 +157,7 @@ pub async fn delete(
     for client in store::device_app::delete_all(change.tx(), scope, &[before.id]).await? {
         change.mark(KvKey::Client(scope.pool(), client), Priority::Revocation);
     }
+    change.mark(KvKey::Device(scope.pool(), app.device_id.clone()), Priority::Revocation);
     change.record(Event::deleted(scope.target("app", before.id), &before));
     change.commit().await?;
     Ok(())

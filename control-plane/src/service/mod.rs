@@ -18,6 +18,7 @@ pub mod denied_certificate;
 pub mod device;
 pub mod device_app;
 pub mod device_import;
+pub mod edge_report;
 pub mod environment;
 pub mod metadata;
 pub mod organization;
@@ -32,6 +33,7 @@ pub mod trust_anchor;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use keypost_shared::edge_report::SharedSecret;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
@@ -74,6 +76,8 @@ pub struct Context {
     pub public_url: String,
     /// Whether short times are allowed.
     pub mode: Mode,
+    /// What the edge signs its reports with: one secret, or two while they are being rotated.
+    pub edge_secrets: Vec<SharedSecret>,
 }
 
 impl Context {

@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::str::FromStr;
 
+use keypost_shared::certificate::Fingerprint;
 use keypost_shared::id::{ClientId, DeviceId};
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -13,7 +14,7 @@ use time::OffsetDateTime;
 use utoipa::ToSchema;
 
 use super::environment::EnvScope;
-use super::{StoreError, corrupt, id};
+use super::{StoreError, corrupt, fingerprint, id};
 
 /// A device of an environment.
 #[derive(Clone, Debug, Serialize)]
@@ -38,12 +39,29 @@ pub struct Device {
     /// When it was last activated.
     #[serde(with = "time::serde::rfc3339::option")]
     pub last_activated_at: Option<OffsetDateTime>,
+    /// What is known of its certificate.
+    #[serde(flatten)]
+    pub certificate: DeviceCertificate,
     /// When it was created.
     #[serde(with = "time::serde::rfc3339")]
     pub created_at: OffsetDateTime,
     /// When it was last changed.
     #[serde(with = "time::serde::rfc3339")]
     pub updated_at: OffsetDateTime,
+}
+
+/// What is known of a device's certificate. It is only ever changed by what the edge reports.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct DeviceCertificate {
+    /// `certificate`, where the device has come to exist by it; none where somebody registered it.
+    pub provisioned_by: Option<String>,
+    /// When it has.
+    #[serde(with = "time::serde::rfc3339::option")]
+    pub provisioned_at: Option<OffsetDateTime>,
+    /// SHA-256 of the certificate that the device was first seen with.
+    #[serde(rename = "certificateFingerprint")]
+    pub fingerprint: Option<Fingerprint>,
 }
 
 /// Where a device stands.
@@ -130,7 +148,7 @@ pub async fn find(
         Row,
         r#"select id, name, description, metadata as "metadata: Json<Box<RawValue>>",
                   tags as "tags: Json<BTreeMap<String, String>>", primary_server_url, server_urls, status,
-                  last_activated_at, created_at, updated_at
+                  last_activated_at, provisioned_by, provisioned_at, certificate_fingerprint, created_at, updated_at
              from device
             where org_id = $1 and env_id = $2 and id = $3"#,
         scope.org().as_str(),
@@ -152,7 +170,7 @@ pub async fn find_for_update(
         Row,
         r#"select id, name, description, metadata as "metadata: Json<Box<RawValue>>",
                   tags as "tags: Json<BTreeMap<String, String>>", primary_server_url, server_urls, status,
-                  last_activated_at, created_at, updated_at
+                  last_activated_at, provisioned_by, provisioned_at, certificate_fingerprint, created_at, updated_at
              from device
             where org_id = $1 and env_id = $2 and id = $3
               for update"#,
@@ -271,6 +289,9 @@ pub(super) struct Row {
     server_urls: Vec<String>,
     status: String,
     last_activated_at: Option<OffsetDateTime>,
+    provisioned_by: Option<String>,
+    provisioned_at: Option<OffsetDateTime>,
+    certificate_fingerprint: Option<Vec<u8>>,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
 }
@@ -289,6 +310,14 @@ impl TryFrom<Row> for Device {
             server_urls: row.server_urls,
             status: row.status.parse().map_err(|error| corrupt("device.status", error))?,
             last_activated_at: row.last_activated_at,
+            certificate: DeviceCertificate {
+                provisioned_by: row.provisioned_by,
+                provisioned_at: row.provisioned_at,
+                fingerprint: row
+                    .certificate_fingerprint
+                    .map(|bytes| fingerprint("device.certificate_fingerprint", bytes))
+                    .transpose()?,
+            },
             created_at: row.created_at,
             updated_at: row.updated_at,
         })

@@ -74,7 +74,8 @@ fn statement(
     let mut query = QueryBuilder::new(prefix);
     query.push(
         "select d.id, d.name, d.description, d.metadata, d.tags, d.primary_server_url, d.server_urls, d.status,
-                d.last_activated_at, d.created_at, d.updated_at
+                d.last_activated_at, d.provisioned_by, d.provisioned_at, d.certificate_fingerprint, d.created_at,
+                d.updated_at
            from device d",
     );
     for position in 0..filter.tags.len() {

@@ -10,6 +10,7 @@ pub mod client_pool;
 pub mod denied_certificate;
 pub mod device;
 pub mod device_app;
+pub mod device_certificate;
 pub mod device_import;
 pub mod device_list;
 pub mod environment;
@@ -176,6 +177,8 @@ pub enum AdvisoryLock {
     Root = 0x6b70_0003,
     /// Remove what nobody needs any more.
     Housekeeping = 0x6b70_0004,
+    /// Take up what the edge has left in KV.
+    EdgeReports = 0x6b70_0005,
 }
 
 /// Reads an id that the control plane itself wrote.

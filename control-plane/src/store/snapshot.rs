@@ -6,9 +6,9 @@ use std::collections::BTreeMap;
 
 use keypost_shared::certificate::CertificateDer;
 use keypost_shared::device_certificate::{
-    DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy,
+    CertificatePins, DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy,
 };
-use keypost_shared::document::{ClaimsProfile, ClientStatus, PoolKind};
+use keypost_shared::document::{ClaimsProfile, ClientStatus, DeviceDocument, PoolKind};
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId};
 use keypost_shared::jwk::EcPublicJwk;
 use serde_json::value::RawValue;
@@ -91,6 +91,27 @@ pub struct ClientRows {
     pub audience: Vec<String>,
     /// The device that it is on, if it is on one.
     pub device: Option<DeviceRows>,
+}
+
+/// What a device's document is made from.
+pub struct DeviceDocumentRows {
+    /// The pool.
+    pub pool_id: PoolId,
+    /// The device.
+    pub device_id: DeviceId,
+    /// What is known of it.
+    pub state: DeviceState,
+}
+
+/// What is known of a device that has a document.
+pub enum DeviceState {
+    /// It exists.
+    Known(DeviceDocument),
+    /// It does not, and is kept out all the same until a time.
+    Refused {
+        /// Until when.
+        until: OffsetDateTime,
+    },
 }
 
 /// The device of a client, with what it has from its environment.
@@ -329,4 +350,65 @@ pub async fn clients(
             })
         })
         .collect()
+}
+
+/// The rows of these devices' documents: of those that exist, and of those that are refused.
+pub async fn devices(
+    tx: &mut PgConnection,
+    devices: &[(PoolId, DeviceId)],
+    now: OffsetDateTime,
+) -> Result<Vec<DeviceDocumentRows>, StoreError> {
+    let pools: Vec<Uuid> = devices.iter().map(|(pool, _)| pool.0).collect();
+    let ids: Vec<String> = devices.iter().map(|(_, device)| device.as_str().to_owned()).collect();
+    let rows = sqlx::query!(
+        r#"select wanted.pool_id as "pool_id!", wanted.device_id as "device_id!", d.status as "status?",
+                  d.pinned_organization as "pinned_organization?", d.pinned_common_name as "pinned_common_name?",
+                  d.pinned_roots as "pinned_roots?", r.until as "refused_until?",
+                  array(select c.client_id
+                          from device_app a
+                          join oauth_client c
+                            on c.org_id = a.org_id and c.env_id = a.env_id and c.device_app_id = a.id
+                         where a.org_id = d.org_id and a.env_id = d.env_id and a.device_id = d.id
+                           and c.status = 'enabled' and 'device' = any(c.scopes)
+                         order by a.created_at, a.id) as "clients!"
+             from unnest($1::uuid[], $2::text[]) as wanted (pool_id, device_id)
+             join client_pool p on p.id = wanted.pool_id
+             left join device d on d.org_id = p.org_id and d.env_id = p.env_id and d.id = wanted.device_id
+             left join refused_device r
+               on r.pool_id = p.id and r.device_id = wanted.device_id and r.until > $3
+            where d.id is not null or r.device_id is not null"#,
+        &pools,
+        &ids,
+        now,
+    )
+    .fetch_all(tx)
+    .await?;
+    let mut found = Vec::new();
+    for row in rows {
+        let state = match (row.status, row.refused_until) {
+            (Some(status), _) => {
+                let roots = row.pinned_roots.map(|roots| {
+                    let one = |bytes| fingerprint("device.pinned_roots", bytes);
+                    roots.into_iter().map(one).collect::<Result<Vec<_>, _>>()
+                });
+                let (organization, common_name) = (row.pinned_organization, row.pinned_common_name);
+                let disabled = status == "disabled";
+                let clients = row.clients.iter().map(|client| id("oauth_client.client_id", client));
+                DeviceState::Known(DeviceDocument {
+                    status: if disabled { ClientStatus::Disabled } else { ClientStatus::Enabled },
+                    clients: clients.collect::<Result<_, _>>()?,
+                    pins: roots.transpose()?.map(|roots| CertificatePins {
+                        organization,
+                        common_name,
+                        roots,
+                    }),
+                })
+            }
+            (None, Some(until)) => DeviceState::Refused { until },
+            (None, None) => continue,
+        };
+        let device_id = id("device.id", &row.device_id)?;
+        found.push(DeviceDocumentRows { pool_id: PoolId(row.pool_id), device_id, state });
+    }
+    Ok(found)
 }

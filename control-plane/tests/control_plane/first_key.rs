@@ -10,6 +10,7 @@ use keypost::publisher::Publications;
 use keypost::service::Context;
 use keypost::service::api_key::{authenticate, ensure_first};
 use keypost::service::audit::RequestSource;
+use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
 
@@ -27,6 +28,7 @@ fn context(database: &TestDatabase) -> Context {
         edge_url: String::new(),
         public_url: String::new(),
         mode: Mode::Dev,
+        edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
     }
 }
 

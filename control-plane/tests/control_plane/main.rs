@@ -17,6 +17,7 @@ mod certificates;
 mod cli;
 mod device_lists;
 mod devices;
+mod edge_reports;
 mod environments;
 mod first_key;
 mod housekeeping;

@@ -11,6 +11,7 @@ use keypost::http::{self, App, PeerAddress};
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::{self, Context};
+use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use rand_core::OsRng;
 use serde_json::{Value, json};
@@ -98,6 +99,7 @@ impl TestApp {
             edge_url: EDGE_URL.to_owned(),
             public_url: "https://keypost.test".to_owned(),
             mode: Mode::Dev,
+            edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
         };
         let key = ApiKey::generate(KeyKind::Admin, &mut OsRng);
         service::api_key::ensure_first(&context, Some(&key)).await.unwrap();

@@ -1,7 +1,8 @@
-use base64ct::{Base64, Encoding};
+use base64ct::{Base64, Base64UrlUnpadded, Encoding};
 use p256::ecdsa::signature::Signer;
-use p256::ecdsa::{DerSignature, SigningKey};
+use p256::ecdsa::{DerSignature, Signature, SigningKey};
 use rand_core::OsRng;
+use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 const ECDSA_WITH_SHA256: &[u8] = &[0x06, 8, 0x2a, 0x86, 0x48, 0xce, 0x3d, 4, 3, 2];
@@ -19,8 +20,9 @@ pub(crate) struct Ca {
     pub(crate) der: Vec<u8>,
 }
 
-/// A device's certificate, of version 1 as openssl makes it without an extension file.
+/// A device's certificate, of version 1 as openssl makes it without an extension file, with its key.
 pub(crate) struct DeviceCertificate {
+    key: SigningKey,
     pub(crate) der: Vec<u8>,
 }
 
@@ -44,7 +46,7 @@ impl Ca {
         let subject = distinguished(&[(ORGANIZATION, organization), (COMMON_NAME, common_name)]);
         let key = SigningKey::random(&mut OsRng);
         let der = certificate(&self.name, &subject, "400101000000Z", &key, None, &self.key, serial);
-        DeviceCertificate { der }
+        DeviceCertificate { key, der }
     }
 
     pub(crate) fn pem(&self) -> String {
@@ -63,6 +65,19 @@ impl DeviceCertificate {
 
     pub(crate) fn fingerprint(&self) -> String {
         fingerprint(&self.der)
+    }
+
+    /// The one entry of `x5c`.
+    pub(crate) fn x5c(&self) -> String {
+        Base64::encode_string(&self.der)
+    }
+
+    /// An assertion of these claims.
+    pub(crate) fn assertion(&self, claims: &Value) -> String {
+        let encode = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());
+        let input = format!("{}.{}", encode(&json!({"alg": "ES256", "x5c": [self.x5c()]})), encode(claims));
+        let signature: Signature = self.key.sign(input.as_bytes());
+        format!("{input}.{}", Base64UrlUnpadded::encode_string(&signature.to_bytes()))
     }
 }
 

@@ -4,10 +4,10 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use axum::body::Bytes;
-use axum::extract::State;
+use axum::extract::{Query, State};
 use axum::http::{HeaderMap, StatusCode};
 use axum::response::{IntoResponse, Response};
-use axum::routing::{post, put};
+use axum::routing::{get, post, put};
 use axum::{Json, Router};
 use keypost::config::KvConfig;
 use keypost::kv::Metadata;
@@ -91,6 +91,8 @@ impl KvServer {
         let router = Router::new()
             .route(&format!("{base}/bulk"), put(bulk_put))
             .route(&format!("{base}/bulk/delete"), post(bulk_delete))
+            .route(&format!("{base}/bulk/get"), post(bulk_get))
+            .route(&format!("{base}/keys"), get(list))
             .layer(axum::extract::DefaultBodyLimit::disable())
             .with_state(state.clone());
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
@@ -132,6 +134,12 @@ impl KvServer {
 
     pub(crate) fn keys(&self) -> Vec<String> {
         self.lock().entries.keys().cloned().collect()
+    }
+
+    /// Writes a value as the edge does.
+    pub(crate) fn write(&self, key: &str, value: &str) {
+        let metadata = Metadata { version: 0, digest: String::new() };
+        self.lock().entries.insert(key.to_owned(), Stored { value: value.to_owned(), metadata });
     }
 
     pub(crate) fn calls(&self) -> Vec<Call> {
@@ -225,6 +233,40 @@ async fn bulk_delete(State(state): State<Arc<Mutex<KvState>>>, headers: HeaderMa
             success(Vec::new())
         }
     }
+}
+
+#[derive(Deserialize)]
+struct ListQuery {
+    prefix: String,
+    limit: usize,
+    cursor: Option<String>,
+}
+
+/// Pages of three, whatever is asked for, so that there is more than one.
+async fn list(State(state): State<Arc<Mutex<KvState>>>, Query(query): Query<ListQuery>) -> Response {
+    assert!(query.limit <= 1000);
+    let state = state.lock().unwrap();
+    let after = query.cursor.unwrap_or_default();
+    let names = state.entries.keys().filter(|key| key.starts_with(&query.prefix) && **key > after);
+    let names: Vec<&String> = names.take(4).collect();
+    let page = &names[..names.len().min(3)];
+    let cursor = if names.len() > 3 { page[2].as_str() } else { "" };
+    let result: Vec<Value> = page.iter().map(|name| json!({"name": name})).collect();
+    Json(json!({"success": true, "errors": [], "result": result, "result_info": {"cursor": cursor}}))
+        .into_response()
+}
+
+#[derive(Deserialize)]
+struct WantedValues {
+    keys: Vec<String>,
+}
+
+async fn bulk_get(State(state): State<Arc<Mutex<KvState>>>, Json(wanted): Json<WantedValues>) -> Response {
+    assert!(wanted.keys.len() <= 100);
+    let state = state.lock().unwrap();
+    let value = |key: &String| state.entries.get(key).map(|stored| stored.value.clone());
+    let values: BTreeMap<&String, Option<String>> = wanted.keys.iter().map(|key| (key, value(key))).collect();
+    Json(json!({"success": true, "errors": [], "result": {"values": values}})).into_response()
 }
 
 fn arrive(state: &Mutex<KvState>, headers: &HeaderMap, keys: &[String], delete: bool) -> Option<Fault> {

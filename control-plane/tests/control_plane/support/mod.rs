@@ -11,7 +11,7 @@ mod process;
 mod publisher;
 
 pub(crate) use self::app::{Answer, TestApp};
-pub(crate) use self::certificate::Ca;
+pub(crate) use self::certificate::{Ca, DeviceCertificate};
 pub(crate) use self::clock::TestClock;
 pub(crate) use self::collector::Collector;
 pub(crate) use self::command::{command_secrets, keypost};

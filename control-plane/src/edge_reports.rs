@@ -1,0 +1,168 @@
+//! Takes up what the edge has left in KV: reports whose POST was lost, because the control plane was down, say.
+//!
+//! Every report lies there, also when its POST has been answered, until it is found here: taking it up once more changes
+//! nothing, and then it is deleted. Of all control planes on a database one does it at a time.
+
+use std::time::Duration;
+
+use keypost_shared::edge_report::{EdgeReport, SignedReport};
+use keypost_shared::kv_key::EdgeKey;
+use sqlx::{Connection, PgConnection};
+use tokio::task::JoinHandle;
+use tokio::time::sleep;
+use tokio_util::sync::CancellationToken;
+
+use crate::kv::{KvApi, KvError};
+use crate::service::Context;
+use crate::service::edge_report::{self, ReportFailure};
+use crate::store::{self, AdvisoryLock, StoreError};
+
+/// The most values of one read: all of them together are an answer that the KV client still takes.
+const READ_AT_ONCE: usize = 32;
+/// The most pages of one search: a million keys. What is beyond them has its turn once these are gone.
+const MOST_PAGES: usize = 1000;
+
+/// What it works with.
+pub struct EdgeReports {
+    /// The rules.
+    pub context: Context,
+    /// KV.
+    pub kv: KvApi,
+    /// How often KV is searched.
+    pub interval: Duration,
+}
+
+/// The search at work.
+pub struct RunningEdgeReports {
+    stop: CancellationToken,
+    task: JoinHandle<()>,
+}
+
+/// Why a search broke off. The next one begins again.
+#[derive(Debug, thiserror::Error)]
+pub enum SearchError {
+    /// KV.
+    #[error(transparent)]
+    Kv(#[from] KvError),
+    /// The database.
+    #[error(transparent)]
+    Store(#[from] StoreError),
+}
+
+/// What a search has found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Reports that were taken up.
+    pub taken_up: usize,
+    /// What no edge has signed.
+    pub junk: usize,
+}
+
+impl EdgeReports {
+    /// Sets it to work on the current runtime.
+    pub fn start(self) -> RunningEdgeReports {
+        let stop = CancellationToken::new();
+        let told = stop.clone();
+        let task = tokio::spawn(async move {
+            while told.run_until_cancelled(sleep(self.interval)).await.is_some() {
+                match told.run_until_cancelled(self.search()).await {
+                    Some(Ok(Found { taken_up: 0, junk: 0 })) | None => {}
+                    Some(Ok(found)) => tracing::info!(?found, "reports of the edge were in KV"),
+                    Some(Err(error)) => {
+                        tracing::warn!(%error, "looking for reports of the edge in KV failed, and will be tried again");
+                    }
+                }
+            }
+        });
+        RunningEdgeReports { stop, task }
+    }
+
+    /// Takes up all that is there, unless another control plane is about it.
+    pub async fn search(&self) -> Result<Found, SearchError> {
+        // Not a connection of the pool's, which are there for requests. The lock ends with it, whatever happens.
+        let options = self.context.db.connect_options();
+        let mut connection = PgConnection::connect_with(options.as_ref()).await.map_err(StoreError::from)?;
+        let mut found = Found::default();
+        if store::try_lock_for_connection(&mut connection, AdvisoryLock::EdgeReports).await? {
+            let mut cursor = None;
+            for _ in 0..MOST_PAGES {
+                let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
+                for names in page.names.chunks(READ_AT_ONCE) {
+                    self.take_up(names, &mut found).await?;
+                }
+                cursor = page.cursor;
+                if cursor.is_none() {
+                    break;
+                }
+            }
+        }
+        connection.close().await.map_err(StoreError::from)?;
+        Ok(found)
+    }
+
+    async fn take_up(&self, names: &[String], found: &mut Found) -> Result<(), SearchError> {
+        let mut done = Vec::new();
+        for (name, value) in self.values(names).await? {
+            if self.take_up_one(&name, &value, found).await? {
+                done.push(name);
+            }
+        }
+        if !done.is_empty() {
+            self.kv.delete_named(&done).await?;
+        }
+        Ok(())
+    }
+
+    /// The values. One that KV will not hand out keeps nobody from the others.
+    async fn values(&self, names: &[String]) -> Result<Vec<(String, String)>, SearchError> {
+        match self.kv.values(names).await {
+            Ok(values) => Ok(values.into_iter().collect()),
+            Err(error @ (KvError::NotSent(_) | KvError::RateLimited { .. })) => Err(error.into()),
+            Err(error) if names.len() <= 1 => {
+                tracing::warn!(%error, "a report of the edge in KV cannot be read");
+                Ok(Vec::new())
+            }
+            Err(_) => {
+                let (first, second) = names.split_at(names.len() / 2);
+                let mut values = Box::pin(self.values(first)).await?;
+                values.extend(Box::pin(self.values(second)).await?);
+                Ok(values)
+            }
+        }
+    }
+
+    /// Takes one up. Says whether it is to be deleted.
+    async fn take_up_one(&self, name: &str, value: &str, found: &mut Found) -> Result<bool, SearchError> {
+        let report = name
+            .parse::<EdgeKey>()
+            .ok()
+            .and_then(|key| SignedReport::verify_kv(value, &key, &self.context.edge_secrets).ok());
+        // Whoever can write to KV can put anything here. A real report that cannot be read comes again with the next
+        // token of its device.
+        let Some(EdgeReport::Device(report)) = report else {
+            found.junk += 1;
+            return Ok(true);
+        };
+        match edge_report::take_up(&self.context, &report).await {
+            Ok(_) => {
+                found.taken_up += 1;
+                Ok(true)
+            }
+            Err(ReportFailure::Store(error)) => Err(error.into()),
+            Err(ReportFailure::Internal(reason)) => {
+                tracing::error!(reason, "a report of the edge was not taken up");
+                Ok(false)
+            }
+        }
+    }
+}
+
+impl RunningEdgeReports {
+    /// Stops. A report that is just being taken up is taken up by the next start.
+    pub async fn stop(self) {
+        self.stop.cancel();
+        if let Err(error) = self.task.await {
+            tracing::error!(%error, "the search for reports of the edge broke off");
+        }
+    }
+}
