@@ -11,6 +11,7 @@ mod api_key;
 mod audit;
 mod body;
 mod certificate;
+mod certificate_explanation;
 mod client_pool;
 mod creation;
 mod deletion;
@@ -114,6 +115,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(device_import::routes())
         .merge(otp::routes())
         .merge(certificate::routes())
+        .merge(certificate_explanation::routes())
         .merge(denied_certificate::routes())
         .merge(service_client::routes())
         .merge(api_key::routes())

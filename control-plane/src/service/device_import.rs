@@ -20,7 +20,7 @@ use super::device::NewDevice;
 use super::{Context, CreateError};
 use crate::clock::seconds;
 use crate::entropy::random_uuid;
-use crate::store::device::{Device, DeviceStatus};
+use crate::store::device::{Device, DeviceCertificate, DeviceStatus};
 use crate::store::device_app::DeviceApp;
 use crate::store::device_import::{AppOtp, PresentApp};
 use crate::store::environment::EnvScope;
@@ -147,6 +147,9 @@ impl Batch<'_> {
         }
         let devices: Vec<&Device> = wanted.values().collect();
         let created = store::device_import::insert_missing(self.change.tx(), self.scope, &devices).await?;
+        for device in &created {
+            self.change.mark(KvKey::Device(self.scope.pool(), device.clone()), Priority::Change);
+        }
         let there: Vec<&DeviceId> = wanted.keys().copied().filter(|id| !created.contains(id)).collect();
         let present = match there.as_slice() {
             [] => BTreeMap::new(),
@@ -223,6 +226,7 @@ impl Batch<'_> {
         for (app, secret) in apps.into_iter().zip(secrets) {
             if new.contains(&app.device_id) {
                 self.change.mark(KvKey::Client(self.scope.pool(), app.client_id.clone()), Priority::Change);
+                self.change.mark(KvKey::Device(self.scope.pool(), app.device_id.clone()), Priority::Change);
                 due.push((app, secret));
                 continue;
             }
@@ -377,6 +381,7 @@ fn new_device(new: &NewDevice, activated: bool, now: OffsetDateTime) -> Device {
         server_urls: new.server_urls.clone(),
         status: if activated { DeviceStatus::Active } else { DeviceStatus::Registered },
         last_activated_at: activated.then_some(now),
+        certificate: DeviceCertificate::default(),
         created_at: now,
         updated_at: now,
     }

@@ -12,6 +12,7 @@ pub mod audit;
 pub mod audit_check;
 pub mod audit_log;
 pub mod cascade;
+pub mod certificate_explanation;
 pub mod change;
 pub mod client_pool;
 pub mod denied_certificate;

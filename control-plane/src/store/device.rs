@@ -280,20 +280,20 @@ async fn delete_with_apps(
 /// A row with all columns that a device is made of.
 #[derive(sqlx::FromRow)]
 pub(super) struct Row {
-    id: String,
-    name: String,
-    description: Option<String>,
-    metadata: Json<Box<RawValue>>,
-    tags: Json<BTreeMap<String, String>>,
-    primary_server_url: Option<String>,
-    server_urls: Vec<String>,
-    status: String,
-    last_activated_at: Option<OffsetDateTime>,
-    provisioned_by: Option<String>,
-    provisioned_at: Option<OffsetDateTime>,
-    certificate_fingerprint: Option<Vec<u8>>,
-    created_at: OffsetDateTime,
-    updated_at: OffsetDateTime,
+    pub(super) id: String,
+    pub(super) name: String,
+    pub(super) description: Option<String>,
+    pub(super) metadata: Json<Box<RawValue>>,
+    pub(super) tags: Json<BTreeMap<String, String>>,
+    pub(super) primary_server_url: Option<String>,
+    pub(super) server_urls: Vec<String>,
+    pub(super) status: String,
+    pub(super) last_activated_at: Option<OffsetDateTime>,
+    pub(super) provisioned_by: Option<String>,
+    pub(super) provisioned_at: Option<OffsetDateTime>,
+    pub(super) certificate_fingerprint: Option<Vec<u8>>,
+    pub(super) created_at: OffsetDateTime,
+    pub(super) updated_at: OffsetDateTime,
 }
 
 impl TryFrom<Row> for Device {

@@ -14,7 +14,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::device::Device;
+use super::device::{Device, Row};
 use super::device_app::DeviceApp;
 use super::environment::EnvScope;
 use super::{StoreError, corrupt, id};
@@ -105,10 +105,11 @@ pub async fn find(
     scope: &EnvScope,
     devices: &[&DeviceId],
 ) -> Result<BTreeMap<DeviceId, Device>, StoreError> {
-    let rows = sqlx::query!(
+    let rows = sqlx::query_as!(
+        Row,
         r#"select id, name, description, metadata as "metadata: Json<Box<RawValue>>",
                   tags as "tags: Json<BTreeMap<String, String>>", primary_server_url, server_urls, status,
-                  last_activated_at, created_at, updated_at
+                  last_activated_at, provisioned_by, provisioned_at, certificate_fingerprint, created_at, updated_at
              from device
             where org_id = $1 and env_id = $2 and id = any($3)"#,
         scope.org().as_str(),
@@ -119,19 +120,7 @@ pub async fn find(
     .await?;
     rows.into_iter()
         .map(|row| {
-            let device = Device {
-                id: id("device.id", &row.id)?,
-                name: row.name,
-                description: row.description,
-                metadata: row.metadata.0,
-                tags: row.tags.0,
-                primary_server_url: row.primary_server_url,
-                server_urls: row.server_urls,
-                status: row.status.parse().map_err(|error| corrupt("device.status", error))?,
-                last_activated_at: row.last_activated_at,
-                created_at: row.created_at,
-                updated_at: row.updated_at,
-            };
+            let device = Device::try_from(row)?;
             Ok((device.id.clone(), device))
         })
         .collect()

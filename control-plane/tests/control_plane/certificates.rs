@@ -276,3 +276,62 @@ async fn the_policy_is_changed_by_merge_patch_and_published() {
     let told = "select count(*) from audit_event where action = 'pool.update' and changes::text like '%deviceIdTemplate%'";
     assert_eq!(app.database.number(told).await, 2);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_decision_is_explained_step_by_step_and_issues_nothing() {
+    let app = TestApp::start().await;
+    let pool = acme_pool(&app).await;
+    let root = Ca::root("Retail root");
+    assert_eq!(app.upload(&pool, &root.pem()).await.status, 200);
+    let path = format!("/api/internal/{pool}/certificates/explain");
+    let device = root.device("05243", "pos-1");
+    let ask = async |body: Value| {
+        let answer = app.call("POST", &path, Some(body)).await;
+        assert_eq!(answer.status, 200, "{}", answer.text);
+        answer.json()
+    };
+    let unknown = ask(json!({"x5c": [device.x5c()]})).await;
+    assert_eq!((&unknown["decision"], &unknown["code"]), (&json!("refused"), &json!("device_unknown")));
+    assert_eq!(unknown["root"], root.fingerprint());
+    let steps = unknown["steps"].as_array().unwrap();
+    assert!(steps.len() > 4 && steps.iter().rev().skip(1).all(|step| step["holds"] == true), "{unknown}");
+    assert_eq!(steps.last().unwrap()["code"], "device_unknown");
+
+    app.device("pos-1").await;
+    let known = ask(json!({"x5c": [device.x5c()]})).await;
+    assert_eq!((&known["decision"], &known["deviceId"]), (&json!("admitted"), &json!("pos-1")));
+    let client =
+        app.call("GET", "/api/internal/org/acme/env/prod/device/pos-1/app/client", None).await.json();
+    assert_eq!(known["clientId"], client["clientId"]);
+    let later = ask(json!({"x5c": [device.x5c()], "at": "2041-01-01T00:00:00Z"})).await;
+    assert_eq!(later["code"], "chain_expired");
+    let stranger = ask(json!({"x5c": [Ca::root("Other").device("05243", "pos-1").x5c()]})).await;
+    assert_eq!(stranger["decision"], "refused");
+
+    let policy = json!({"provisioning": {"mode": "auto", "match": "any"}});
+    app.call("PATCH", "/api/internal/org/acme/env/prod/pool", Some(policy)).await;
+    let new = ask(json!({"x5c": [root.device("05243", "pos-2").x5c()]})).await;
+    assert_eq!((&new["decision"], &new["newDevice"]), (&json!("admitted"), &json!(true)));
+    assert_eq!(app.database.number("select count(*) from device").await, 1);
+
+    let now = keypost::clock::unix(keypost::clock::Clock::now(&*app.clock)).0;
+    let issuer = format!("https://edge.test/{pool}");
+    let claims = json!({"iss": "pos-1", "sub": "pos-1", "aud": issuer, "exp": now + 60, "jti": "1"});
+    let good = ask(json!({"assertion": device.assertion(&claims)})).await;
+    assert_eq!(good["decision"], "admitted", "{good}");
+    let mut other = claims.clone();
+    other["aud"] = json!("https://elsewhere");
+    assert_eq!(ask(json!({"assertion": device.assertion(&other)})).await["code"], "aud_mismatch");
+    for (body, field) in [
+        (json!({}), "x5c"),
+        (json!({"x5c": []}), "x5c"),
+        (json!({"x5c": "abc"}), "x5c"),
+        (json!({"x5c": ["a"], "assertion": "b"}), "assertion"),
+        (json!({"x5c": ["a"], "at": "yesterday"}), "at"),
+    ] {
+        let answer = app.call("POST", &path, Some(body)).await;
+        answer.assert_problem(400, "invalid_request");
+        assert_eq!(answer.wrong_fields(), [field], "{}", answer.text);
+    }
+    assert_eq!(ask(json!({"x5c": ["%"]})).await["decision"], "refused");
+}

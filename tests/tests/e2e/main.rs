@@ -10,6 +10,7 @@
 
 mod activation;
 mod certificate_edge;
+mod certificates;
 mod changes;
 mod contract;
 mod documents;
