@@ -78,6 +78,7 @@ struct Call<'a> {
     method: Method,
     place: &'a Place,
     body: Option<Vec<u8>>,
+    content_type: &'static str,
     headers: Vec<(HeaderName, HeaderValue)>,
     twice: Twice,
 }
@@ -158,6 +159,26 @@ impl Api {
         self.call(call).await
     }
 
+    /// Creates something from a form, once, as [`create`](Self::create) does.
+    pub(super) async fn create_by_form(
+        &self,
+        place: &Place,
+        content_type: &'static str,
+        form: Vec<u8>,
+    ) -> Result<Answer, CommandError> {
+        let key = random_uuid(&mut SystemEntropy.rng()).hyphenated().to_string();
+        let key = HeaderValue::try_from(key).map_err(|error| CommandError::HttpClient(error.to_string()))?;
+        let mut call = Call::new(Method::POST, place).body(form);
+        call.content_type = content_type;
+        call.headers.push((IDEMPOTENCY_KEY, key));
+        self.call(call).await
+    }
+
+    /// Asks something that takes a body, and changes nothing.
+    pub(super) async fn ask(&self, place: &Place, body: Vec<u8>) -> Result<Answer, CommandError> {
+        self.call(Call::new(Method::POST, place).body(body)).await
+    }
+
     /// Brings something into a state in which it may be already.
     pub(super) async fn settle(&self, place: &Place) -> Result<Answer, CommandError> {
         self.call(Call::new(Method::POST, place)).await
@@ -229,7 +250,7 @@ impl Api {
             }
             if let Some(body) = &call.body {
                 request = request
-                    .header(CONTENT_TYPE, HeaderValue::from_static("application/json"))
+                    .header(CONTENT_TYPE, HeaderValue::from_static(call.content_type))
                     .body(body.clone());
             }
             let (wait, failure) = match request.send().await {
@@ -280,7 +301,14 @@ impl Api {
 
 impl<'a> Call<'a> {
     fn new(method: Method, place: &'a Place) -> Self {
-        Self { method, place, body: None, headers: Vec::new(), twice: Twice::Same }
+        Self {
+            method,
+            place,
+            body: None,
+            content_type: "application/json",
+            headers: Vec::new(),
+            twice: Twice::Same,
+        }
     }
 
     fn body(self, body: Vec<u8>) -> Self {

@@ -6,6 +6,7 @@ mod app;
 mod audit;
 mod audit_verify;
 mod body;
+mod certificate;
 mod client;
 mod completions;
 mod connection;
@@ -65,6 +66,8 @@ enum Command {
     App(app::AppArgs),
     /// One-time passwords, which activate an app.
     Otp(otp::OtpArgs),
+    /// Devices with certificates: roots, what is denied, and why one does not get in.
+    Certificate(certificate::CertificateArgs),
     /// Service clients of an environment, bound to no device.
     Client(client::ClientArgs),
     /// API keys.
@@ -100,6 +103,7 @@ impl Cli {
             Command::Device(args) => args.run().await,
             Command::App(args) => args.run().await,
             Command::Otp(args) => args.run().await,
+            Command::Certificate(args) => args.run().await,
             Command::Client(args) => args.run().await,
             Command::ApiKey(args) => args.run().await,
             Command::Audit(args) => args.run().await,
