@@ -243,7 +243,9 @@ async fn apps_are_listed_replaced_and_deleted() {
     assert_eq!(app.call("GET", &path, None).await.json(), replaced.json());
     assert_eq!((&replaced.json()["name"], &replaced.json()["jwks"]), (&json!("Sales"), &jwks));
     let client = other["clientId"].as_str().unwrap();
-    let key: KvKey = app.kv.keys().into_iter().find(|key| key.ends_with(client)).unwrap().parse().unwrap();
+    let found = || app.kv.keys().into_iter().find(|key| key.ends_with(client));
+    eventually("the client is in KV", async || found().is_some()).await;
+    let key: KvKey = found().unwrap().parse().unwrap();
     let in_kv = async || {
         app.kv
             .verified::<ClientDocument>(&app.publisher.root, &key)
