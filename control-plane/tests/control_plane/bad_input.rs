@@ -109,8 +109,8 @@ async fn every_wrong_field_is_named() {
         (
             "PATCH",
             "POOL",
-            json!({"keyBackend": "aws_kms", "provisioning": {}}),
-            vec!["keyBackend", "provisioning"],
+            json!({"keyBackend": "aws_kms", "kmsKeyId": "k", "provisioning": {"mode": "some"}}),
+            vec!["keyBackend", "kmsKeyId", "provisioning.mode"],
         ),
         ("POST", "/api/otp/activate", json!({}), vec!["otp"]),
         ("POST", "/api/otp/activate", json!({"otp": 1, "deviceId": "a/b"}), vec!["otp", "deviceId"]),

@@ -62,6 +62,18 @@ impl Caller<'_> {
         serde_json::from_str(&text).unwrap_or(Value::Null)
     }
 
+    /// Imports a device with an app and what activates it, which is answered in this field.
+    async fn import(&self, issue: &str, field: &str) -> String {
+        let path = IMPORT.replace("{orgId}", "acme").replace("{envId}", "prod");
+        let url = self.serving.url(&format!("{path}?app=client&issue={issue}"));
+        let row = json!({"id": format!("imported-{issue}"), "name": "Imported"}).to_string();
+        let request = self.http.post(url).header("x-api-key", &self.admin);
+        let request = request.header("content-type", "application/x-ndjson").body(row);
+        let answer = request.send().await.unwrap().text().await.unwrap();
+        let mut lines = answer.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        lines.find_map(|line| line[field].as_str().map(str::to_owned)).unwrap_or_else(|| panic!("{answer}"))
+    }
+
     async fn post(&self, path: &str, body: Value) -> Value {
         self.call(Method::POST, path, Some(body.to_string())).await
     }
@@ -77,6 +89,7 @@ const IDEMPOTENCY_KEY: &str = "idempotency-0123456789";
 const SECRET_FIELDS: [&str; 6] =
     ["otp", "clientSecret", "key", "accessToken", "refreshToken", "orgOwnerApiKey"];
 const API_KEYS: &str = "/api/internal/api-key";
+const IMPORT: &str = "/api/internal/org/{orgId}/env/{envId}/device/import";
 const SERVICE_CLIENTS: &str = "/api/internal/org/{orgId}/env/{envId}/client";
 
 /// The operations that answer with a secret, by the OpenAPI document.
@@ -157,28 +170,28 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
         vec![format!("POST {SERVICE_CLIENTS}").replace("/client", "/device/{deviceId}/app/{appId}/otp")];
     used_operations.push("POST /api/otp/activate".to_owned());
     let document = caller.call(Method::GET, "/openapi.json", None).await;
-    let is_there = |path: &str| document["paths"].get(path).is_some();
-    if is_there(API_KEYS) {
-        let made = caller.post(API_KEYS, json!({"name": "Script", "orgId": "acme"})).await;
-        let rotate = format!("{API_KEYS}/{}/rotate", made["id"].as_str().unwrap());
-        let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
-        secrets.extend([("an API key", text(&made["key"])), ("a rotated API key", text(&rotated["key"]))]);
-        used_operations.extend([format!("POST {API_KEYS}"), format!("POST {API_KEYS}/{{apiKeyId}}/rotate")]);
-    }
-    if is_there(SERVICE_CLIENTS) {
-        let clients = format!("{env}/prod/client");
-        let made = caller.post(&clients, json!({"name": "Service", "scopes": ["introspect"]})).await;
-        let rotate = format!("{clients}/{}/secret", made["clientId"].as_str().unwrap());
-        let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
-        secrets.extend([
-            ("a service client's secret", text(&made["clientSecret"])),
-            ("a service client's next secret", text(&rotated["clientSecret"])),
-        ]);
-        used_operations.extend([
-            format!("POST {SERVICE_CLIENTS}"),
-            format!("POST {SERVICE_CLIENTS}/{{clientId}}/secret"),
-        ]);
-    }
+    let made = caller.post(API_KEYS, json!({"name": "Script", "orgId": "acme"})).await;
+    let rotate = format!("{API_KEYS}/{}/rotate", made["id"].as_str().unwrap());
+    let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
+    secrets.extend([("an API key", text(&made["key"])), ("a rotated API key", text(&rotated["key"]))]);
+    used_operations.extend([format!("POST {API_KEYS}"), format!("POST {API_KEYS}/{{apiKeyId}}/rotate")]);
+
+    let clients = format!("{env}/prod/client");
+    let made = caller.post(&clients, json!({"name": "Service", "scopes": ["introspect"]})).await;
+    let rotate = format!("{clients}/{}/secret", made["clientId"].as_str().unwrap());
+    let rotated = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
+    secrets.extend([
+        ("a service client's secret", text(&made["clientSecret"])),
+        ("a service client's next secret", text(&rotated["clientSecret"])),
+    ]);
+    used_operations
+        .extend([format!("POST {SERVICE_CLIENTS}"), format!("POST {SERVICE_CLIENTS}/{{clientId}}/secret")]);
+
+    secrets.extend([
+        ("an imported one-time password", caller.import("otp", "otp").await),
+        ("an imported client secret", caller.import("client", "clientSecret").await),
+    ]);
+    used_operations.push(format!("POST {IMPORT}"));
     // Whoever adds an operation that answers with a secret must use it here.
     assert_eq!(secret_operations(&document), used_operations.into_iter().collect());
     secrets.extend([

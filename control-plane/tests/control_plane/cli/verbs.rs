@@ -67,11 +67,11 @@ async fn people_get_tables() {
     app.create(devices, body).await;
     let shown = server.run(&in_prod(&["device", "get", "till-1"])).await.ok();
     let lines: Vec<&str> = shown.lines().collect();
-    assert!(lines.contains(&"name              Till ä漢"), "{shown}");
-    assert!(lines.contains(&r#"metadata          deep={"er":[1]}"#), "{shown}");
-    assert!(lines.contains(&"                  note=fragile"), "{shown}");
-    assert!(lines.contains(&"tags              a=1"), "{shown}");
-    assert!(lines.contains(&"lastActivatedAt   -"), "{shown}");
+    assert!(lines.contains(&"name                    Till ä漢"), "{shown}");
+    assert!(lines.contains(&r#"metadata                deep={"er":[1]}"#), "{shown}");
+    assert!(lines.contains(&"                        note=fragile"), "{shown}");
+    assert!(lines.contains(&"tags                    a=1"), "{shown}");
+    assert!(lines.contains(&"lastActivatedAt         -"), "{shown}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
