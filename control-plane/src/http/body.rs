@@ -65,7 +65,7 @@ pub(super) async fn read_json<T: FromFields>(request: Request) -> Result<(T, Vec
 pub(super) async fn read_optional_json<T: FromFields>(request: Request) -> Result<(T, Vec<u8>), Problem> {
     let content_type = check_content_type(&request);
     let bytes = read(request).await?;
-    if bytes.is_empty() {
+    if bytes.is_empty() || bytes.trim_ascii() == b"null" {
         return Ok((parse(b"{}")?, bytes));
     }
     content_type?;

@@ -310,7 +310,8 @@ fn check_server_url(text: &str) -> Result<(), &'static str> {
     // The text goes out as it came in, so what a parser would quietly mend or drop is refused.
     let clean = text.bytes().all(|byte| byte.is_ascii_graphic() && byte != b'\\');
     // Nor does the scheme have another spelling.
-    let clean = clean && (text.starts_with("http://") || text.starts_with("https://"));
+    let after_scheme = text.strip_prefix("http://").or_else(|| text.strip_prefix("https://"));
+    let clean = clean && after_scheme.is_some_and(|rest| !rest.starts_with(['/', '?', '#']));
     match Url::parse(text) {
         Ok(url) if clean && matches!(url.scheme(), "http" | "https") && url.has_host() => {
             if url.username().is_empty() && url.password().is_none() {

@@ -149,8 +149,23 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(value: Value) -> Result<
     text.parse().map_err(|error: T::Err| error.to_string())
 }
 
+/// Whether any text in a value has a control character.
+fn has_control(value: &Value) -> bool {
+    match value {
+        Value::String(text) => text.chars().any(char::is_control),
+        Value::Array(values) => values.iter().any(has_control),
+        Value::Object(fields) => {
+            fields.iter().any(|(name, value)| name.chars().any(char::is_control) || has_control(value))
+        }
+        _ => false,
+    }
+}
+
 fn matching(value: Value) -> Result<CertificateMatch, String> {
     const RULES: [&str; 4] = ["o", "ou", "san", "root"];
+    if has_control(&value) {
+        return Err("must not have control characters".to_owned());
+    }
     if let Some(rules) = value.as_object() {
         if let Some(name) = rules.keys().find(|name| !RULES.contains(&name.as_str())) {
             let name: String = name.chars().take(64).collect();

@@ -109,6 +109,12 @@ async fn every_wrong_field_is_named() {
         (
             "PATCH",
             "POOL",
+            json!({"provisioning": {"match": {"o": ["a", "b\u{0}"]}}}),
+            vec!["provisioning.match"],
+        ),
+        (
+            "PATCH",
+            "POOL",
             json!({"keyBackend": "aws_kms", "kmsKeyId": "k", "provisioning": {"mode": "some"}}),
             vec!["keyBackend", "kmsKeyId", "provisioning.mode"],
         ),

@@ -184,8 +184,51 @@ fn split(text: &str, separator: char) -> Option<Vec<String>> {
 fn normal(part: &str) -> Option<String> {
     let (kind, value) = part.split_once('=')?;
     let kind = kind.trim().to_ascii_lowercase();
-    let value = value.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
-    (!kind.is_empty()).then(|| format!("{kind}={value}"))
+    let kind = OIDS.iter().find(|(oid, _)| *oid == kind).map_or(kind.as_str(), |(_, name)| name);
+    let is_name = kind.starts_with(|first: char| first.is_ascii_alphabetic())
+        && kind.chars().all(|char| char.is_ascii_alphanumeric() || char == '-');
+    let is_oid = kind.contains('.')
+        && kind.split('.').all(|arc| !arc.is_empty() && arc.chars().all(|char| char.is_ascii_digit()));
+    let value = unescaped(value.trim())?.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    (is_name || is_oid).then(|| format!("{kind}={value}"))
+}
+
+/// The attributes that have names, by their object identifiers.
+const OIDS: [(&str, &str); 12] = [
+    ("2.5.4.3", "cn"),
+    ("2.5.4.4", "sn"),
+    ("2.5.4.5", "serialnumber"),
+    ("2.5.4.6", "c"),
+    ("2.5.4.7", "l"),
+    ("2.5.4.8", "st"),
+    ("2.5.4.10", "o"),
+    ("2.5.4.11", "ou"),
+    ("2.5.4.12", "title"),
+    ("0.9.2342.19200300.100.1.1", "uid"),
+    ("0.9.2342.19200300.100.1.25", "dc"),
+    ("1.2.840.113549.1.9.1", "emailaddress"),
+];
+
+/// A value without its backslashes: each keeps a character as it is, or stands for a byte of UTF-8 in hexadecimal (RFC
+/// 4514 §2.4).
+fn unescaped(value: &str) -> Option<String> {
+    let mut bytes = Vec::with_capacity(value.len());
+    let mut rest = value.bytes();
+    while let Some(byte) = rest.next() {
+        if byte != b'\\' {
+            bytes.push(byte);
+            continue;
+        }
+        let escaped = rest.next()?;
+        match char::from(escaped).to_digit(16) {
+            Some(high) => {
+                let low = char::from(rest.next()?).to_digit(16)?;
+                bytes.push(u8::try_from(high * 16 + low).ok()?);
+            }
+            None => bytes.push(escaped),
+        }
+    }
+    String::from_utf8(bytes).ok()
 }
 
 impl TryFrom<String> for IssuerName {
@@ -231,6 +274,9 @@ mod tests {
             "cn=issuing ca, o=RETAIL\\, corp, c=us",
             "C = US, O = Retail\\, Corp, CN = Issuing  CA",
             "CN=Issuing CA,O=Retail\\, Corp,C=US ",
+            "CN=Issuing CA,O=Retail\\2C Corp,C=US",
+            "2.5.4.3=Issuing CA,2.5.4.10=Retail\\, Corp,2.5.4.6=US",
+            "/C=US/O=Retail, Corp/CN=Issuing CA",
         ] {
             assert_eq!(same.parse::<IssuerName>().unwrap(), name, "{same}");
         }
@@ -239,7 +285,19 @@ mod tests {
         for other in ["CN=x", "CN=x,O=y,C=US", "CN=y,O=x", "OU=x,O=y"] {
             assert_ne!(other.parse::<IssuerName>().unwrap(), plain, "{other}");
         }
-        for bad in ["", "x", "CN=a,,O=b", "CN=a\nb", "=a", &format!("CN={}", "a".repeat(2048))] {
+        for bad in [
+            "",
+            "x",
+            "CN=a,,O=b",
+            "CN=a\nb",
+            "=a",
+            "CN=a\\",
+            "CN=a\\f",
+            "CN=a\\ff",
+            "1..2=x",
+            "C N=x",
+            &format!("CN={}", "a".repeat(2048)),
+        ] {
             assert!(bad.parse::<IssuerName>().is_err(), "{bad}");
         }
     }

@@ -14,8 +14,7 @@ const TAG_NAME: &str = "^[A-Za-z0-9._:-]{1,64}$";
 /// RFC 6749 §3.3.
 const SCOPE: &str = r"^[\x21\x23-\x5b\x5d-\x7e]+$";
 const ORIGIN: &str = "^https?://[^/ ]+$";
-const HTTP_URL: &str =
-    r"^https?://[A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?(:[0-9]{1,4})?(/[A-Za-z0-9._~/-]*)?$";
+const HTTP_URL: &str = "^https?://[^ /?#][^ ]*$";
 
 /// Completes the schemas of what requests send: their fields' limits, and that there are no others.
 pub(super) fn complete(document: &mut Value) {
