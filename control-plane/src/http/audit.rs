@@ -25,7 +25,7 @@ use super::problem::{Problem, ProblemAnswer};
 use super::query::{FromQuery, Page, PageRequest, Query, QueryFields};
 use super::{App, answer};
 use crate::service::access::Reach;
-use crate::service::audit_log;
+use crate::service::{audit_log, has_control};
 use crate::store::StoreError;
 use crate::store::audit::{EventFilter, EventPosition, StoredEvent};
 
@@ -74,7 +74,7 @@ impl FromStr for FilterText {
     type Err = String;
 
     fn from_str(text: &str) -> Result<Self, String> {
-        let fits = (1..=MAX_FILTER).contains(&text.chars().count()) && !text.chars().any(char::is_control);
+        let fits = (1..=MAX_FILTER).contains(&text.chars().count()) && !has_control(text);
         let refused = || format!("must have 1 to {MAX_FILTER} characters, and no control characters");
         if fits { Ok(Self(text.to_owned())) } else { Err(refused()) }
     }

@@ -21,6 +21,7 @@ use super::precondition::{IfMatch, tagged};
 use super::problem::{FieldError, Problem};
 use super::query::{Page, PageRequest, Query};
 use super::{App, answer};
+use crate::service::has_control;
 use crate::service::trust_anchor::{self, RootUpload};
 use crate::store::trust_anchor::TrustAnchor;
 
@@ -128,7 +129,7 @@ fn base_name(name: &str) -> String {
 }
 
 fn is_good_name(name: &str) -> bool {
-    name.chars().count() <= MAX_FILENAME && !name.chars().any(char::is_control)
+    name.chars().count() <= MAX_FILENAME && !has_control(name)
 }
 
 fn malformed() -> Problem {

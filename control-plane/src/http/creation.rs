@@ -52,8 +52,12 @@ pub(super) struct CreateHead {
 impl CreateHead {
     /// Of this request.
     pub(super) fn read(request: &Request) -> Result<Self, Problem> {
-        let (idempotency_key, method, path) = identity(request)?;
-        Ok(Self { idempotency_key, method, path })
+        let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
+        Ok(Self {
+            idempotency_key: idempotency_key(request.headers())?,
+            method: request.method().to_string(),
+            path,
+        })
     }
 }
 
@@ -76,27 +80,18 @@ pub(super) enum Interrupted {
 /// An answer as it is kept.
 #[derive(Serialize, Deserialize)]
 struct KeptAnswer {
-    // Answers that were kept before there were others than 201 have none.
-    #[serde(default = "created")]
     status: u16,
     etag: Option<String>,
     body: String,
-}
-
-fn created() -> u16 {
-    StatusCode::CREATED.as_u16()
 }
 
 impl<T: FromFields> FromRequest<App> for Create<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        let (idempotency_key, method, path) = identity(&request)?;
+        let head = CreateHead::read(&request)?;
         let (body, bytes) = read_json(request).await?;
-        Ok(Self(
-            body,
-            CreateRequest { idempotency_key, method, path, body_hash: Sha256::digest(&bytes).into() },
-        ))
+        Ok(Self(body, CreateRequest::of(head, &bytes)))
     }
 }
 
@@ -104,18 +99,10 @@ impl<T: FromFields> FromRequest<App> for CreateWithDefaults<T> {
     type Rejection = Problem;
 
     async fn from_request(request: Request, _: &App) -> Result<Self, Problem> {
-        let (idempotency_key, method, path) = identity(&request)?;
+        let head = CreateHead::read(&request)?;
         let (body, bytes) = read_optional_json(request).await?;
-        Ok(Self(
-            body,
-            CreateRequest { idempotency_key, method, path, body_hash: Sha256::digest(&bytes).into() },
-        ))
+        Ok(Self(body, CreateRequest::of(head, &bytes)))
     }
-}
-
-fn identity(request: &Request) -> Result<(Option<String>, String, String), Problem> {
-    let path = request.uri().path_and_query().map_or_else(String::new, |path| path.as_str().to_owned());
-    Ok((idempotency_key(request.headers())?, request.method().to_string(), path))
 }
 
 fn idempotency_key(headers: &HeaderMap) -> Result<Option<String>, Problem> {

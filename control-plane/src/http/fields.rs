@@ -16,6 +16,7 @@ use time::{OffsetDateTime, UtcOffset};
 use super::body::Invalid;
 use crate::service::access::Permission;
 use crate::service::device::{MAX_TAGS, TagsPatch};
+use crate::service::has_control;
 use crate::service::metadata::{self, MetadataPatch};
 
 const MAX_NAME: usize = 200;
@@ -338,10 +339,6 @@ fn check_tag(name: &str, value: &Value) -> Result<(), &'static str> {
         Value::String(_) => Ok(()),
         _ => Err("must be a string"),
     }
-}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
 }
 
 /// Collects what is wrong with the parts of a value.

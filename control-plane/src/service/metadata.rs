@@ -7,6 +7,8 @@ use serde::de::{Deserialize, Deserializer, MapAccess, Visitor};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
 
+use super::has_control;
+
 /// The most bytes of the JSON text.
 pub const MAX_BYTES: usize = 16 << 10;
 /// How deep it may be nested.
@@ -170,10 +172,6 @@ fn check_value(value: &Value, depth: u32) -> Result<(), MetadataError> {
         Value::String(text) if has_control(text) => Err(MetadataError::ControlCharacter),
         _ => Ok(()),
     }
-}
-
-fn has_control(text: &str) -> bool {
-    text.chars().any(char::is_control)
 }
 
 #[cfg(test)]

@@ -105,6 +105,11 @@ impl Context {
     }
 }
 
+/// Whether a text has control characters (C0, DEL, C1), which nothing that people name may have (api.md).
+pub(crate) fn has_control(text: &str) -> bool {
+    text.chars().any(char::is_control)
+}
+
 /// Why something could not be created.
 #[derive(Debug, thiserror::Error)]
 pub enum CreateError {

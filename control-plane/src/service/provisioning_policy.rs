@@ -9,6 +9,8 @@ use keypost_shared::scope::Scopes;
 use serde_json::{Map, Value, json};
 use utoipa::ToSchema;
 
+use super::has_control;
+
 /// The most tags that a device may have (api.md).
 const MAX_TAGS: usize = 64;
 /// The most characters of a tag's name.
@@ -150,20 +152,18 @@ fn parsed<T: std::str::FromStr<Err: std::fmt::Display>>(value: Value) -> Result<
 }
 
 /// Whether any text in a value has a control character.
-fn has_control(value: &Value) -> bool {
+fn any_control(value: &Value) -> bool {
     match value {
-        Value::String(text) => text.chars().any(char::is_control),
-        Value::Array(values) => values.iter().any(has_control),
-        Value::Object(fields) => {
-            fields.iter().any(|(name, value)| name.chars().any(char::is_control) || has_control(value))
-        }
+        Value::String(text) => has_control(text),
+        Value::Array(values) => values.iter().any(any_control),
+        Value::Object(fields) => fields.iter().any(|(name, value)| has_control(name) || any_control(value)),
         _ => false,
     }
 }
 
 fn matching(value: Value) -> Result<CertificateMatch, String> {
     const RULES: [&str; 4] = ["o", "ou", "san", "root"];
-    if has_control(&value) {
+    if any_control(&value) {
         return Err("must not have control characters".to_owned());
     }
     if let Some(rules) = value.as_object() {
