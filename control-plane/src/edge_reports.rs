@@ -139,9 +139,14 @@ impl EdgeReports {
             .and_then(|key| SignedReport::verify_kv(value, &key, &self.context.edge_secrets).ok());
         // Whoever can write to KV can put anything here. A real report that cannot be read comes again with the next
         // token of its device.
-        let Some(EdgeReport::Device(report)) = report else {
-            found.junk += 1;
-            return Ok(true);
+        let report = match report {
+            Some(EdgeReport::Device(report)) => report,
+            // It stays until its token has expired.
+            Some(EdgeReport::Revocation(_)) => return Ok(false),
+            None => {
+                found.junk += 1;
+                return Ok(true);
+            }
         };
         match edge_report::take_up(&self.context, &report).await {
             Ok(_) => {

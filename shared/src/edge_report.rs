@@ -12,7 +12,7 @@ use serde::{Deserialize, Serialize};
 use sha2::Sha256;
 
 use crate::certificate::CertificateDer;
-use crate::id::{DeviceId, PoolId};
+use crate::id::{ClientId, DeviceId, PoolId, TokenId};
 use crate::kv_key::EdgeKey;
 use crate::time::UnixTime;
 
@@ -36,6 +36,8 @@ pub const REPORT_TTL: u32 = 30 * 86_400;
 pub enum EdgeReport {
     /// A device that came with a certificate and that the control plane does not know, or has no certificate of yet.
     Device(DeviceReport),
+    /// A token that its client has revoked.
+    Revocation(RevocationReport),
 }
 
 /// A device that was let in by its certificate: never the assertion, and never a token.
@@ -51,11 +53,33 @@ pub struct DeviceReport {
     pub seen_at: UnixTime,
 }
 
+/// A token that the edge has verified and that its own client has revoked (RFC 7009).
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+pub struct RevocationReport {
+    /// The pool.
+    pub pool: PoolId,
+    /// The token.
+    pub jti: TokenId,
+    /// Whose it is.
+    pub client_id: ClientId,
+    /// When it expires: until then the report stays in KV.
+    pub exp: UnixTime,
+    /// Its status list, if it has one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub list: Option<u32>,
+    /// Its index there.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub idx: Option<u32>,
+    /// When it was revoked.
+    pub revoked_at: UnixTime,
+}
+
 impl EdgeReport {
     /// Where it waits in KV.
     pub fn kv_key(&self) -> EdgeKey {
         match self {
             Self::Device(report) => EdgeKey::Report(report.pool, report.device_id.clone()),
+            Self::Revocation(report) => EdgeKey::Revocation(report.pool, report.jti.clone()),
         }
     }
 }

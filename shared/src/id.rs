@@ -144,6 +144,11 @@ string_id!(
     Kid,
     check_token
 );
+string_id!(
+    /// A token's `jti` (RFC 7519 §4.1.7): `[A-Za-z0-9_-]{1,64}`. Keypost's are 128 random bits in base64url.
+    TokenId,
+    check_token
+);
 uuid_id!(
     /// A client pool: the unit that owns an issuer, keys, trust anchors, clients and revocations.
     PoolId

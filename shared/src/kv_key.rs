@@ -4,7 +4,7 @@
 use std::fmt;
 use std::str::FromStr;
 
-use crate::id::{ClientId, DeviceId, IdError, PoolId};
+use crate::id::{ClientId, DeviceId, IdError, PoolId, TokenId};
 
 /// The name of a document in KV.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -17,6 +17,10 @@ pub enum KvKey {
     Client(PoolId, ClientId),
     /// `v1/device/{pool}/{device}`: a device of a pool that authenticates by certificate.
     Device(PoolId, DeviceId),
+    /// `v1/revoked/{pool}/{n}`: a shard of the pool's revocation list.
+    Revoked(PoolId, u32),
+    /// `v1/status/{pool}/{n}`: one of the pool's Token Status Lists.
+    Status(PoolId, u32),
 }
 
 /// A text that is no key of a Keypost document.
@@ -28,6 +32,9 @@ pub enum KvKeyError {
     /// The family is known, an id in the key is not well-formed.
     #[error("an id in the key: {0}")]
     Id(#[from] IdError),
+    /// The family is known, a number in the key is not well-formed.
+    #[error("a number in the key: {0:?}")]
+    Number(String),
 }
 
 impl KvKey {
@@ -35,7 +42,11 @@ impl KvKey {
     pub fn pool(&self) -> Option<PoolId> {
         match self {
             KvKey::Trust => None,
-            KvKey::Pool(pool) | KvKey::Client(pool, _) | KvKey::Device(pool, _) => Some(*pool),
+            KvKey::Pool(pool)
+            | KvKey::Client(pool, _)
+            | KvKey::Device(pool, _)
+            | KvKey::Revoked(pool, _)
+            | KvKey::Status(pool, _) => Some(*pool),
         }
     }
 
@@ -52,6 +63,8 @@ impl fmt::Display for KvKey {
             KvKey::Pool(pool) => write!(f, "v1/pool/{pool}"),
             KvKey::Client(pool, client) => write!(f, "{}{client}", Self::client_prefix(*pool)),
             KvKey::Device(pool, device) => write!(f, "v1/device/{pool}/{device}"),
+            KvKey::Revoked(pool, number) => write!(f, "v1/revoked/{pool}/{number}"),
+            KvKey::Status(pool, number) => write!(f, "v1/status/{pool}/{number}"),
         }
     }
 }
@@ -70,9 +83,21 @@ impl FromStr for KvKey {
             (Some("v1"), Some("device"), Some(pool), Some(device), None) => {
                 Ok(KvKey::Device(pool.parse()?, device.parse()?))
             }
+            (Some("v1"), Some("revoked"), Some(pool), Some(number), None) => {
+                Ok(KvKey::Revoked(pool.parse()?, read_number(number)?))
+            }
+            (Some("v1"), Some("status"), Some(pool), Some(number), None) => {
+                Ok(KvKey::Status(pool.parse()?, read_number(number)?))
+            }
             _ => Err(KvKeyError::UnknownFamily(text.to_owned())),
         }
     }
+}
+
+/// Reads a number in its one spelling.
+fn read_number(text: &str) -> Result<u32, KvKeyError> {
+    let number = text.parse::<u32>().ok().filter(|number| number.to_string() == text);
+    number.ok_or_else(|| KvKeyError::Number(text.to_owned()))
 }
 
 /// The name of something that the edge wrote, with an HMAC under the shared secret.
@@ -81,6 +106,8 @@ pub enum EdgeKey {
     /// `v1/edge/{pool}/report/{device}`: a device that the edge has provisioned or seen with its first certificate, until
     /// the control plane has taken it up.
     Report(PoolId, DeviceId),
+    /// `v1/edge/{pool}/revocation/{jti}`: a revocation that the edge accepted, until the token has expired.
+    Revocation(PoolId, TokenId),
 }
 
 impl EdgeKey {
@@ -92,6 +119,7 @@ impl fmt::Display for EdgeKey {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             EdgeKey::Report(pool, device) => write!(f, "{}{pool}/report/{device}", Self::PREFIX),
+            EdgeKey::Revocation(pool, jti) => write!(f, "{}{pool}/revocation/{jti}", Self::PREFIX),
         }
     }
 }
@@ -105,6 +133,9 @@ impl FromStr for EdgeKey {
         match (parts.next(), parts.next(), parts.next(), parts.next()) {
             (Some(pool), Some("report"), Some(device), None) => {
                 Ok(EdgeKey::Report(pool.parse()?, device.parse()?))
+            }
+            (Some(pool), Some("revocation"), Some(jti), None) => {
+                Ok(EdgeKey::Revocation(pool.parse()?, jti.parse()?))
             }
             _ => Err(unknown()),
         }
@@ -120,13 +151,20 @@ mod tests {
         let pool: PoolId = "6ba7b810-9dad-11d1-80b4-00c04fd430c8".parse().unwrap();
         let device: DeviceId = "pos:1.x_y".parse().unwrap();
         let client = KvKey::Client(pool, "d1505d57-0".parse().unwrap());
-        for key in [KvKey::Trust, KvKey::Pool(pool), client, KvKey::Device(pool, device.clone())] {
+        let lists = [KvKey::Revoked(pool, 7), KvKey::Status(pool, 10)];
+        for key in [KvKey::Trust, KvKey::Pool(pool), client, KvKey::Device(pool, device.clone())]
+            .into_iter()
+            .chain(lists)
+        {
             assert_eq!(key.to_string().parse(), Ok(key));
         }
         let report = EdgeKey::Report(pool, device);
         assert_eq!(report.to_string(), format!("v1/edge/{pool}/report/pos:1.x_y"));
         assert!(report.to_string().parse::<KvKey>().is_err(), "no document of the control plane");
         assert_eq!(report.to_string().parse(), Ok(report));
+        let revocation = EdgeKey::Revocation(pool, "Kj-_4".parse().unwrap());
+        assert_eq!(revocation.to_string(), format!("v1/edge/{pool}/revocation/Kj-_4"));
+        assert_eq!(revocation.to_string().parse(), Ok(revocation));
         for bad in ["v1/edge/", "v1/edge/x/report/y", "v1/trust", &format!("v1/edge/{pool}/report/a/b")] {
             assert!(bad.parse::<EdgeKey>().is_err(), "{bad}");
         }
@@ -138,6 +176,10 @@ mod tests {
             ["", "v1", "v1/trust/", "v2/trust", "v1/pool/x", "v1/pool/", "v1/edge/a", "v1/client/a/b/c"]
         {
             assert!(bad.parse::<KvKey>().is_err(), "{bad}");
+        }
+        for number in ["", "07", "+7", "-1", "4294967296", "x"] {
+            let key = format!("v1/status/6ba7b810-9dad-11d1-80b4-00c04fd430c8/{number}");
+            assert_eq!(key.parse::<KvKey>(), Err(KvKeyError::Number(number.to_owned())));
         }
     }
 }

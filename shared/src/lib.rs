@@ -11,6 +11,7 @@
 //! - [`assertion`]: the JWTs by which clients and devices prove who they are
 //! - [`certificate`]: certificate chains of devices, and the roots that they lead to
 //! - [`device_certificate`]: what a chain entitles its device to; [`edge_report`]: how the control plane hears of it
+//! - [`status_list`]: by which verifiers learn of revoked tokens
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
@@ -34,4 +35,5 @@ pub mod oauth;
 pub mod publisher_key;
 pub mod scope;
 pub mod secret;
+pub mod status_list;
 pub mod time;

@@ -7,7 +7,7 @@ use std::time::Duration;
 use keypost_shared::document::{
     ClaimsProfile, Document, PoolDocument, PoolKind, SealedSigningKey, Stamp, TrustDocument,
 };
-use keypost_shared::edge_report::{EdgeReport, SharedSecret, SignedReport};
+use keypost_shared::edge_report::{DeviceReport, EdgeReport, SharedSecret, SignedReport};
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::PoolId;
 use keypost_shared::jwe::SealingKey;
@@ -134,6 +134,9 @@ impl LoneEdge {
             provisioning: Default::default(),
             device_defaults: Default::default(),
             bind_to_certificate: false,
+            revocation_shards: 0,
+            status_lists: 0,
+            deleted: false,
         };
         LonePool { id, document, signing }
     }
@@ -144,13 +147,22 @@ impl LoneEdge {
         self.kv.put(&key.to_string(), &text).await;
     }
 
-    /// Waits for a report that `wanted` says yes to, once its HMAC has been checked.
-    pub async fn report(&self, wanted: impl Fn(&EdgeReport) -> bool) -> EdgeReport {
+    /// Waits for the report of a device.
+    pub async fn device_report(&self, device: &str) -> DeviceReport {
+        self.report(|report| match report {
+            EdgeReport::Device(report) if report.device_id.as_str() == device => Some(report),
+            _ => None,
+        })
+        .await
+    }
+
+    /// Waits for a report of which `wanted` takes something, once its HMAC has been checked.
+    pub async fn report<T>(&self, wanted: impl Fn(EdgeReport) -> Option<T>) -> T {
         let secrets = SharedSecret::parse_list(&self.secrets.edge_shared_secret).unwrap();
         wait::until("the report", Duration::from_secs(30), || async {
             let received = self.received.lock().unwrap().clone();
             let reports = received.iter().map(|signed| signed.verify(&secrets).unwrap());
-            reports.into_iter().find(&wanted).ok_or_else(|| format!("{} others", received.len()))
+            reports.into_iter().find_map(&wanted).ok_or_else(|| format!("{} others", received.len()))
         })
         .await
     }

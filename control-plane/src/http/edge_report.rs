@@ -57,7 +57,9 @@ struct ReportAnswer {
 }
 
 async fn report(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let EdgeReport::Device(report) = receive(&app, request).await?;
+    let EdgeReport::Device(report) = receive(&app, request).await? else {
+        return Err(Problem::malformed_body("the report is not understood"));
+    };
     let turn = timeout(PATIENCE, app.0.edge_reports.taking_up.acquire()).await;
     // Dropped once the report is taken up.
     let _turn = turn.ok().and_then(Result::ok).ok_or_else(Problem::timed_out)?;

@@ -156,6 +156,7 @@ async fn read(
             KvKey::Pool(pool) => pools.push(*pool),
             KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
             KvKey::Device(pool, device) => devices.push((*pool, device.clone())),
+            KvKey::Revoked(..) | KvKey::Status(..) => {}
         }
     }
     let mut tx = connection.begin().await?;
@@ -212,6 +213,7 @@ fn render_all(
                 let state = rows.devices.remove(&(*pool, device.clone()));
                 state.map(|state| render::device(&leased, state, keys, now))
             }
+            (KvKey::Revoked(..) | KvKey::Status(..), Some(_)) => None,
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;

@@ -114,6 +114,9 @@ pub(super) fn pool(
         provisioning: rows.provisioning,
         device_defaults: rows.device_defaults,
         bind_to_certificate: rows.bind_to_certificate,
+        revocation_shards: 0,
+        status_lists: 0,
+        deleted: false,
     };
     let window = seconds(rows.max_staleness_seconds);
     sign(leased, &document, Some(window), keys, now)
@@ -141,6 +144,7 @@ pub(super) fn client(
         },
         jwks: rows.jwks.as_ref().map(ClientJwks::usable),
         audience: rows.audience,
+        status_block: None,
     };
     sign(leased, &document, None, keys, now)
 }

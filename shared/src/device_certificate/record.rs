@@ -48,5 +48,6 @@ pub fn new_client(
         }),
         jwks: None,
         audience: Vec::new(),
+        status_block: None,
     })
 }

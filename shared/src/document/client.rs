@@ -6,6 +6,7 @@ use crate::client_jwk::ClientJwks;
 use crate::id::{ClientAppId, DeviceId};
 use crate::scope::Scopes;
 use crate::secret::SecretHash;
+use crate::status_list::StatusBlock;
 use crate::time::UnixTime;
 
 /// `v1/client/{pool}/{client_id}`: an OAuth client, and what its tokens say.
@@ -25,6 +26,9 @@ pub struct ClientDocument {
     /// The `aud` of its tokens, in the place of the pool's; the pool's where there is none.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub audience: Vec<String>,
+    /// Where the status of its tokens is found. None until it has a place: then its tokens live five minutes at most.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub status_block: Option<StatusBlock>,
 }
 
 /// Whether a client may have tokens.

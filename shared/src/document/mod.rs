@@ -6,6 +6,7 @@
 mod client;
 mod device;
 mod pool;
+mod revoked;
 mod trust;
 
 #[cfg(test)]
@@ -18,6 +19,7 @@ use sha2::{Digest, Sha256};
 pub use client::{ClientDocument, ClientStatus, ClientSubject, DeviceClaims, StoredSecret};
 pub use device::DeviceDocument;
 pub use pool::{ClaimsProfile, MAX_TOKEN_TTL, PoolDocument, PoolKind, SealedSigningKey};
+pub use revoked::{Revoked, RevokedDocument};
 pub use trust::TrustDocument;
 
 use crate::crypto::{Crypto, CryptoError};

@@ -45,6 +45,16 @@ pub struct PoolDocument {
     /// Whether a token got by certificate says so: `cnf` with `x5t#S256` (RFC 8705 §3.1).
     #[serde(default)]
     pub bind_to_certificate: bool,
+    /// In how many shards the pool's revocation list stands. Without one there, nothing is issued. 0 in documents from
+    /// before there was one.
+    #[serde(default)]
+    pub revocation_shards: u32,
+    /// How many Token Status Lists the pool has.
+    #[serde(default)]
+    pub status_lists: u32,
+    /// Whether the pool has been deleted: what verifies its tokens is still there, and nothing else.
+    #[serde(default)]
+    pub deleted: bool,
 }
 
 /// The longest that a token may live, in seconds. A pool document that says more does not count: a stolen publisher key

@@ -104,6 +104,7 @@ impl<P: Platform> Edge<P> {
             ttl,
             jti: &jti,
             bound_to,
+            status: None,
         };
         let failed = |reason: String| {
             context.log(LogLevel::Error, "signing_failed", &format!("pool {}: {reason}", pool.id));

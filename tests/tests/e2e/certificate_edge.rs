@@ -2,7 +2,7 @@
 
 use keypost_shared::certificate::CertificateDer;
 use keypost_shared::device_certificate::{CertificateMatch, PoolTrustAnchor, ProvisioningMode};
-use keypost_shared::edge_report::{EdgeReport, SignedReport};
+use keypost_shared::edge_report::SignedReport;
 use keypost_shared::host;
 use keypost_shared::kv_key::{EdgeKey, KvKey};
 use keypost_tests::edge::{self, Reply};
@@ -66,8 +66,7 @@ async fn what_openssl_makes_gets_its_token_from_workerd() {
         let claims = claims(&pool, &reply);
         assert_eq!(claims["sub"], device.name);
         assert!(claims["cnf"]["x5t#S256"].is_string(), "{claims}");
-        let report = edge.report(|EdgeReport::Device(report)| report.device_id.as_str() == device.name).await;
-        let EdgeReport::Device(report) = report;
+        let report = edge.device_report(&device.name).await;
         assert_eq!(report.x5c.into_iter().map(String::from).collect::<Vec<_>>(), device.x5c);
 
         assert_eq!(code(&grant(&pool, &assertion).await), "assertion_replayed", "{alg}");
@@ -119,7 +118,7 @@ async fn what_openssl_makes_gets_its_token_from_workerd() {
     // The location's cache is written after the answer. Once the report of a later request is here, that is done.
     let later = p256.device("05243", "later");
     assert_eq!(grant(&pool, &good(&pool, &later, "ES256")).await.outcome(), "200");
-    edge.report(|EdgeReport::Device(report)| report.device_id.as_str() == "later").await;
+    edge.device_report("later").await;
     edge.restart().await;
     assert_eq!(code(&grant(&pool, &used).await), "assertion_replayed");
     assert_eq!(grant(&pool, &good(&pool, &two, "ES256")).await.outcome(), "200");

@@ -107,6 +107,9 @@ async fn a_document_signed_by_another_key_does_not_count() {
         provisioning: Default::default(),
         device_defaults: Default::default(),
         bind_to_certificate: false,
+        revocation_shards: 0,
+        status_lists: 0,
+        deleted: false,
     };
     let stamp = Stamp { version: u64::MAX / 2, iat: now, next_update: Some(now + 3600) };
     stack.kv().put(&pool_key(&fleet), &forger.sign_document(&key, stamp, &document).unwrap()).await;

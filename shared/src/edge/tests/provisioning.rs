@@ -53,7 +53,8 @@ fn a_new_device_is_reported_once_with_its_chain() {
     assert_eq!(delivery.url.as_deref(), Some("https://control.example/api/edge/report"));
     assert_eq!(delivery.kv_key, format!("v1/edge/{}/report/{DEVICE}", fleet.pool));
     let key = delivery.kv_key.parse().unwrap();
-    let EdgeReport::Device(report) = SignedReport::verify_kv(&delivery.kv_value, &key, &secrets()).unwrap();
+    let report = SignedReport::verify_kv(&delivery.kv_value, &key, &secrets()).unwrap();
+    let EdgeReport::Device(report) = report else { panic!("{report:?}") };
     assert_eq!((report.pool, report.device_id, report.seen_at), (fleet.pool, device_id(), START));
     let chain: Vec<Vec<u8>> = report.x5c.iter().map(|der| der.as_bytes().to_vec()).collect();
     assert_eq!(chain, [fleet.leaf.sign(), fleet.intermediate.sign()]);

@@ -248,6 +248,9 @@ impl World {
             provisioning: Default::default(),
             device_defaults: Default::default(),
             bind_to_certificate: false,
+            revocation_shards: 0,
+            status_lists: 0,
+            deleted: false,
         }
     }
 
@@ -267,6 +270,7 @@ impl World {
             }),
             jwks: None,
             audience: vec![],
+            status_block: None,
         }
     }
 
