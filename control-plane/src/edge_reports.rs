@@ -79,6 +79,15 @@ impl EdgeReports {
 
     /// Takes up all that is there, unless another control plane is about it.
     pub async fn search(&self) -> Result<Found, SearchError> {
+        let mut left = None;
+        let searched = self.search_and_count(&mut left).await;
+        // Also where it broke off: what it had seen by then is still there.
+        self.context.metrics.edge_reports_waiting(left);
+        searched
+    }
+
+    /// Searches. `left` is how many of the names that were listed are still there; none where nothing was listed.
+    async fn search_and_count(&self, left: &mut Option<usize>) -> Result<Found, SearchError> {
         // Not a connection of the pool's, which are there for requests. The lock ends with it, whatever happens.
         let options = self.context.db.connect_options();
         let mut connection = PgConnection::connect_with(options.as_ref()).await.map_err(StoreError::from)?;
@@ -87,8 +96,11 @@ impl EdgeReports {
             let mut cursor = None;
             for _ in 0..MOST_PAGES {
                 let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
+                *left = Some(left.unwrap_or(0) + page.names.iter().filter(|name| waits(name)).count());
                 for names in page.names.chunks(READ_AT_ONCE) {
-                    self.take_up(names, &mut found).await?;
+                    self.context.metrics.edge_reports_waiting(*left);
+                    let gone = self.take_up(names, &mut found).await?;
+                    *left = left.map(|left| left.saturating_sub(gone));
                 }
                 cursor = page.cursor;
                 if cursor.is_none() {
@@ -100,7 +112,8 @@ impl EdgeReports {
         Ok(found)
     }
 
-    async fn take_up(&self, names: &[String], found: &mut Found) -> Result<(), SearchError> {
+    /// Takes these up, and says how many are gone.
+    async fn take_up(&self, names: &[String], found: &mut Found) -> Result<usize, SearchError> {
         let mut done = Vec::new();
         for (name, value) in self.values(names).await? {
             if self.take_up_one(&name, &value, found).await? {
@@ -110,7 +123,7 @@ impl EdgeReports {
         if !done.is_empty() {
             self.kv.delete_named(&done).await?;
         }
-        Ok(())
+        Ok(done.iter().filter(|name| waits(name)).count())
     }
 
     /// The values. One that KV will not hand out keeps nobody from the others.
@@ -145,6 +158,7 @@ impl EdgeReports {
             Some(EdgeReport::Revocation(_)) => return Ok(false),
             None => {
                 found.junk += 1;
+                self.context.metrics.edge_report("junk");
                 return Ok(true);
             }
         };
@@ -160,6 +174,11 @@ impl EdgeReports {
             }
         }
     }
+}
+
+/// Whether what has this name waits to be taken up: a revocation stays in KV for the edge.
+fn waits(name: &str) -> bool {
+    !matches!(name.parse(), Ok(EdgeKey::Revocation(..)))
 }
 
 impl RunningEdgeReports {

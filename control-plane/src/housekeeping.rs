@@ -19,6 +19,7 @@ use tokio_util::sync::CancellationToken;
 use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::metrics::Metrics;
+use crate::service::edge_report::MAX_AGE;
 use crate::store::purge::{self, ChainPurge};
 use crate::store::{self, AdvisoryLock, StoreError};
 
@@ -32,6 +33,12 @@ const PAUSE: Duration = Duration::from_millis(100);
 const OTP_KEPT: time::Duration = time::Duration::days(1);
 /// How long an answer is given again (api.md). An hour longer, so that no clock that is behind loses one.
 const IDEMPOTENCY_KEPT: time::Duration = time::Duration::hours(25);
+/// How long devices that came in an hour, and devices that were deleted, are remembered: reports of the edge are asked
+/// about them, and older ones are void by their age. A day longer, so that no clock that is ahead forgets too early.
+const EDGE_REPORTS_KEPT: time::Duration = MAX_AGE.saturating_add(time::Duration::days(1));
+/// How long a refusal is kept after it has ended. The document that keeps the device out goes by `until`, with the row or
+/// without it; an hour longer, so that a control plane whose clock is behind still finds it.
+const REFUSAL_KEPT: time::Duration = time::Duration::hours(1);
 
 /// What housekeeping works with.
 #[derive(Clone)]
@@ -72,6 +79,9 @@ enum Kind {
     PreviousClientSecrets,
     PreviousApiKeys,
     Idempotency,
+    ProvisioningHours,
+    RefusedDevices,
+    DeletedDevices,
 }
 
 impl Housekeeping {
@@ -132,7 +142,7 @@ impl Housekeeping {
     ) -> Result<Run, StoreError> {
         let now = self.clock.now();
         let mut purged = Vec::new();
-        for kind in [Kind::Otps, Kind::PreviousClientSecrets, Kind::PreviousApiKeys, Kind::Idempotency] {
+        for kind in Kind::ALL {
             let mut rows = 0;
             loop {
                 let batch = kind.purge(connection, now).await?;
@@ -194,12 +204,25 @@ impl Housekeeping {
 }
 
 impl Kind {
+    const ALL: [Self; 7] = [
+        Self::Otps,
+        Self::PreviousClientSecrets,
+        Self::PreviousApiKeys,
+        Self::Idempotency,
+        Self::ProvisioningHours,
+        Self::RefusedDevices,
+        Self::DeletedDevices,
+    ];
+
     fn name(self) -> &'static str {
         match self {
             Kind::Otps => "otps",
             Kind::PreviousClientSecrets => "previous_client_secrets",
             Kind::PreviousApiKeys => "previous_api_keys",
             Kind::Idempotency => "idempotency",
+            Kind::ProvisioningHours => "provisioning_hours",
+            Kind::RefusedDevices => "refused_devices",
+            Kind::DeletedDevices => "deleted_devices",
         }
     }
 
@@ -209,6 +232,11 @@ impl Kind {
             Kind::PreviousClientSecrets => purge::previous_client_secrets(connection, now, BATCH).await,
             Kind::PreviousApiKeys => purge::previous_api_keys(connection, now, BATCH).await,
             Kind::Idempotency => purge::idempotency(connection, now - IDEMPOTENCY_KEPT, BATCH).await,
+            Kind::ProvisioningHours => {
+                purge::provisioning_hours(connection, now - EDGE_REPORTS_KEPT, BATCH).await
+            }
+            Kind::RefusedDevices => purge::refused_devices(connection, now - REFUSAL_KEPT, BATCH).await,
+            Kind::DeletedDevices => purge::deleted_devices(connection, now - EDGE_REPORTS_KEPT, BATCH).await,
         }
     }
 }

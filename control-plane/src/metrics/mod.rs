@@ -9,6 +9,7 @@ use std::fmt;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keypost_shared::device_certificate::RefusalCode;
 use prometheus_client::encoding::{EncodeLabelSet, text};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::metrics::family::Family;
@@ -47,6 +48,9 @@ struct Inner {
     publish_failures: Counter,
     housekeeping_runs: Family<OutcomeLabels, Counter>,
     purged: Family<KindLabels, Counter>,
+    edge_reports: Family<OutcomeLabels, Counter>,
+    edge_reports_refused: Family<CodeLabels, Counter>,
+    edge_reports_waiting: Arc<readings::EdgeReportsWaiting>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -78,6 +82,11 @@ struct KindLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CodeLabels {
+    code: String,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KvOperationLabels {
     operation: &'static str,
 }
@@ -96,6 +105,8 @@ impl Metrics {
         registry.register("build", "The version that runs", Info::new(version));
         let readings = Arc::new(readings::Latest::default());
         registry.register_collector(Box::new(readings.clone()));
+        let edge_reports_waiting = Arc::new(readings::EdgeReportsWaiting::default());
+        registry.register_collector(Box::new(edge_reports_waiting.clone()));
         let request_seconds: fn() -> Histogram = || Histogram::new(REQUEST_BUCKETS);
         let kv_seconds: fn() -> Histogram = || Histogram::new(KV_BUCKETS);
         let mut inner = Inner {
@@ -113,6 +124,9 @@ impl Metrics {
             publish_failures: Counter::default(),
             housekeeping_runs: Family::default(),
             purged: Family::default(),
+            edge_reports: Family::default(),
+            edge_reports_refused: Family::default(),
+            edge_reports_waiting,
         };
         inner.register();
         inner.begin();
@@ -173,6 +187,21 @@ impl Metrics {
         self.0.purged.get_or_create(&KindLabels { kind }).inc_by(rows);
     }
 
+    /// A report of the edge has been taken up, or not.
+    pub fn edge_report(&self, outcome: &'static str) {
+        self.0.edge_reports.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// A report of the edge was of a device that is refused. There are as many codes as the code knows.
+    pub fn edge_report_refused(&self, code: RefusalCode) {
+        self.0.edge_reports_refused.get_or_create(&CodeLabels { code: code.to_string() }).inc();
+    }
+
+    /// So many reports of the edge wait in KV; none where this process does not know.
+    pub fn edge_reports_waiting(&self, reports: Option<usize>) {
+        self.0.edge_reports_waiting.set(reports.map(|reports| u64::try_from(reports).unwrap_or(u64::MAX)));
+    }
+
     /// Everything as text, with what has just been read of the rest of the system.
     pub fn render(&self, readings: Readings) -> Result<String, fmt::Error> {
         self.0.readings.set(readings);
@@ -199,6 +228,9 @@ impl Inner {
         }
         for outcome in ["done", "stopped", "elsewhere", "failed", "broken_audit_chain"] {
             self.housekeeping_runs.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
+        }
+        for outcome in ["created", "pinned", "known", "void", "refused", "junk", "failed"] {
+            self.edge_reports.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
         }
         for operation in ["put", "delete"] {
             for outcome in ["ok", "partial", "not_sent", "rate_limited", "refused", "unknown"] {
@@ -239,6 +271,16 @@ impl Inner {
             "publisher_failures",
             "Documents that could not be made or written and are tried again",
             self.publish_failures.clone(),
+        );
+        registry.register(
+            "edge_reports",
+            "Reports of the edge, each time they came",
+            self.edge_reports.clone(),
+        );
+        registry.register(
+            "edge_reports_refused",
+            "Reports of devices that the edge let in and that are refused",
+            self.edge_reports_refused.clone(),
         );
         registry.register("housekeeping_runs", "Runs of housekeeping", self.housekeeping_runs.clone());
         registry.register("housekeeping_purged", "Rows that housekeeping removed", self.purged.clone());

@@ -64,6 +64,27 @@ impl Collector for Latest {
     }
 }
 
+/// How many reports of the edge the search has left in KV, as far as it has got; none in a process that does not search,
+/// and where the list could not be read.
+#[derive(Debug, Default)]
+pub(super) struct EdgeReportsWaiting(Mutex<Option<u64>>);
+
+impl EdgeReportsWaiting {
+    pub(super) fn set(&self, reports: Option<u64>) {
+        *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner()) = reports;
+    }
+}
+
+impl Collector for EdgeReportsWaiting {
+    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
+        let reports = *self.0.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
+        let Some(reports) = reports else { return Ok(()) };
+        let (name, help) = ("edge_reports_waiting", "Reports of the edge that wait in KV");
+        let gauge = ConstGauge::new(i64::try_from(reports).unwrap_or(i64::MAX));
+        gauge.encode(encoder.encode_descriptor(name, help, None, MetricType::Gauge)?)
+    }
+}
+
 /// The memory that this process holds, where the system says so as Linux does.
 fn resident_memory() -> Option<u64> {
     let status = std::fs::read_to_string("/proc/self/status").ok()?;

@@ -8,7 +8,7 @@ use keypost_shared::device_certificate::{
     admit, identify, new_client,
 };
 use keypost_shared::document::{ClientSubject, DeviceDocument};
-use keypost_shared::edge_report::DeviceReport;
+use keypost_shared::edge_report::{DeviceReport, REPORT_TTL};
 use keypost_shared::host::HostCrypto;
 use keypost_shared::id::ClientId;
 use keypost_shared::kv_key::KvKey;
@@ -32,6 +32,9 @@ use crate::store::{self, StoreError, snapshot};
 const HOUR_SECONDS: i64 = 3600;
 /// So much may the edge's clock be ahead.
 const SKEW: Duration = Duration::minutes(5);
+/// A report is no older than it can wait in KV, and a day for clocks. Whoever can write to KV may have kept one, and put it
+/// back when nothing is remembered any more of what has happened since: so it is void.
+pub const MAX_AGE: Duration = Duration::seconds(REPORT_TTL as i64).saturating_add(Duration::days(1));
 /// A refused device is kept out for a while longer than the edge believes the rules by which it let it in: as long as the
 /// token lives that it got.
 const TOKEN_LIFE: Duration = Duration::minutes(5);
@@ -45,7 +48,7 @@ pub enum Outcome {
     Pinned,
     /// Nothing was new.
     Known,
-    /// It is from before the device was deleted, or of a pool that is gone.
+    /// It is from before the device was deleted, of a pool that is gone, or of no time that a report can be of.
     Void,
     /// The edge should not have let the device in, by what holds now.
     Refused(RefusalCode),
@@ -83,10 +86,13 @@ pub async fn take_up(context: &Context, report: &DeviceReport) -> Result<Outcome
         // Or deleted the environment.
         Err(ReportFailure::Store(error)) if error.is_dangling() => Ok(Outcome::Void),
         outcome => outcome,
-    }?;
+    }
+    .inspect_err(|_| context.metrics.edge_report("failed"))?;
     let DeviceReport { pool, device_id, .. } = report;
+    context.metrics.edge_report(outcome.name());
     match outcome {
         Outcome::Refused(code) => {
+            context.metrics.edge_report_refused(code);
             tracing::warn!(%pool, device = %device_id, %code, "the edge let a device in that is refused");
         }
         outcome => tracing::info!(%pool, device = %device_id, outcome = outcome.name(), "the edge reported"),
@@ -98,7 +104,7 @@ async fn take_up_once(context: &Context, report: &DeviceReport) -> Result<Outcom
     let Some(scope) = scope_of(context, report).await? else { return Ok(Outcome::Void) };
     let seen_at = from_unix(report.seen_at);
     let mut change = Change::begin(context, scope.actor()).await?;
-    if seen_at > change.now() + SKEW {
+    if seen_at > change.now() + SKEW || seen_at < change.now() - MAX_AGE {
         return Ok(Outcome::Void);
     }
     store::device_certificate::lock(change.tx(), &scope, &report.device_id).await?;

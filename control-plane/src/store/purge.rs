@@ -84,6 +84,68 @@ pub async fn idempotency(
     Ok(done.rows_affected())
 }
 
+/// Removes the counts of new devices in hours that began before a time.
+pub async fn provisioning_hours(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select pool_id, hour from provisioning_hour where hour < $1
+              order by hour limit $2 for update skip locked
+         )
+         delete from provisioning_hour h using due where h.pool_id = due.pool_id and h.hour = due.hour",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Removes refusals that ended before a time.
+pub async fn refused_devices(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select pool_id, device_id from refused_device where until < $1
+              order by until limit $2 for update skip locked
+         )
+         delete from refused_device r using due
+          where r.pool_id = due.pool_id and r.device_id = due.device_id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
+/// Forgets devices that were deleted before a time.
+pub async fn deleted_devices(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select pool_id, device_id from deleted_device where deleted_at < $1
+              order by deleted_at limit $2 for update skip locked
+         )
+         delete from deleted_device d using due
+          where d.pool_id = due.pool_id and d.device_id = due.device_id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// What became of the beginning of a chain of audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainPurge {

@@ -15,7 +15,8 @@ use keypost_shared::kv_key::KvKey;
 use keypost_shared::time::UnixTime;
 use serde_json::{Value, json};
 
-use crate::support::{Answer, Ca, DeviceCertificate, TestApp, TestPublisher, eventually, secret};
+use crate::housekeeping;
+use crate::support::{Answer, Ca, DeviceCertificate, Fault, TestApp, TestPublisher, eventually, secret};
 
 const DEVICES: &str = "/api/internal/org/acme/env/prod/device";
 const POOL: &str = "/api/internal/org/acme/env/prod/pool";
@@ -94,6 +95,20 @@ impl Fleet {
         .await;
     }
 
+    /// Leaves a report in KV, as the edge does.
+    fn leave(&self, report: &EdgeReport) {
+        self.app.kv.write(&report.kv_key().to_string(), &self.sign(report).to_kv());
+    }
+
+    /// The lines of `/metrics` on reports that are not 0, without their common beginning.
+    async fn metrics(&self) -> Vec<String> {
+        let text = self.app.call("GET", "/metrics", None).await.text;
+        let lines = text.lines().filter_map(|line| line.strip_prefix("keypost_edge_reports"));
+        let mut lines: Vec<_> = lines.filter(|line| !line.ends_with("} 0")).map(str::to_owned).collect();
+        lines.sort();
+        lines
+    }
+
     async fn kept_out(&self, device: &str) {
         self.published(device, "a document that keeps the device out", |document| {
             document.is_some_and(|document| document.status == ClientStatus::Disabled)
@@ -115,6 +130,13 @@ impl Fleet {
             kv: KvApi::new(&self.app.kv.config(), TestPublisher::KV_TIMEOUT).unwrap(),
             interval: Duration::from_secs(3600),
         }
+    }
+}
+
+fn device_of(report: &EdgeReport) -> DeviceReport {
+    match report {
+        EdgeReport::Device(report) => report.clone(),
+        other => panic!("{other:?}"),
     }
 }
 
@@ -333,7 +355,7 @@ async fn reports_whose_post_was_lost_are_taken_up_from_kv() {
     for number in 0..7 {
         let name = format!("pos-{number}");
         let report = fleet.report(&name, &fleet.root.device("05243", &name));
-        fleet.app.kv.write(&report.kv_key().to_string(), &fleet.sign(&report).to_kv());
+        fleet.leave(&report);
     }
     // What somebody else wrote there, and a report under another's name.
     let report = fleet.report("pos-8", &fleet.root.device("05243", "pos-8"));
@@ -372,4 +394,100 @@ async fn a_thousand_reports_at_once_make_exactly_a_thousand_devices() {
     assert_eq!(fleet.app.database.number("select count(*) from oauth_client").await, 1000);
     let told = "select count(*) from audit_event where action = 'device.provision'";
     assert_eq!(fleet.app.database.number(told).await, 1000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_is_remembered_for_reports_goes_once_none_can_ask_for_it() {
+    let fleet = Fleet::auto().await;
+    fleet.app.call("PATCH", POOL, Some(json!({"provisioning": {"maxPerHour": 1}}))).await;
+    let to_the_hour = 3600 - fleet.now().0.rem_euclid(3600);
+    fleet.app.clock.advance(Duration::from_secs(to_the_hour as u64 + 60));
+    let certificate = fleet.root.device("05243", "pos-1");
+    assert_eq!(fleet.seen("pos-1", &certificate).await, json!({"outcome": "created"}));
+    let before = fleet.report("pos-1", &certificate);
+    let second = fleet.root.device("05243", "pos-2");
+    assert_eq!(fleet.seen("pos-2", &second).await["code"], "too_many_new_devices");
+    fleet.kept_out("pos-2").await;
+    let deleted = fleet.app.call("DELETE", &format!("{DEVICES}/pos-1?cascade=true"), None).await;
+    assert_eq!(deleted.status, 204, "{}", deleted.text);
+
+    // It is kept out until the hour ends, and an hour longer the row is there.
+    fleet.app.clock.advance(Duration::from_secs(3600 + 3500));
+    assert_eq!(housekeeping::run(&fleet.app, None).await, []);
+    fleet.app.clock.advance(Duration::from_secs(200));
+    assert_eq!(housekeeping::run(&fleet.app, None).await, [("refused_devices", 1)]);
+    fleet.published("pos-2", "no document", |document| document.is_none()).await;
+
+    // As long as a report can wait in KV it counts in its hour, and the deletion is remembered.
+    fleet.app.clock.advance(Duration::from_secs(30 * 86_400));
+    assert_eq!(housekeeping::run(&fleet.app, None).await, []);
+    let third = DeviceReport {
+        device_id: "pos-3".parse().unwrap(),
+        x5c: vec![CertificateDer::new(fleet.root.device("05243", "pos-3").der)],
+        ..device_of(&before)
+    };
+    for report in [&before, &EdgeReport::Device(third)] {
+        fleet.leave(report);
+        assert_eq!(fleet.edge_reports().search().await.unwrap(), Found { taken_up: 1, junk: 0 });
+    }
+    assert_eq!(
+        fleet.count().await,
+        0,
+        "one is from before the deletion, one more than may come in that hour"
+    );
+
+    // After that it is forgotten, and whoever has kept a report cannot bring the device back with it.
+    fleet.app.clock.advance(Duration::from_secs(2 * 86_400));
+    let forgotten = [("provisioning_hours", 1), ("refused_devices", 1), ("deleted_devices", 1)];
+    assert_eq!(housekeeping::run(&fleet.app, None).await, forgotten);
+    fleet.leave(&before);
+    assert_eq!(fleet.edge_reports().search().await.unwrap(), Found { taken_up: 1, junk: 0 });
+    assert_eq!(fleet.count().await, 0);
+    assert_eq!(fleet.seen("pos-1", &certificate).await, json!({"outcome": "created"}));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_comes_of_reports_is_counted_and_what_waits_in_kv_is_told() {
+    let fleet = Fleet::auto().await;
+    assert_eq!(fleet.metrics().await, [""; 0]);
+    let certificate = fleet.root.device("05243", "pos-1");
+    let early = fleet.sign(&EdgeReport::Device(DeviceReport {
+        seen_at: UnixTime(fleet.now().0 + 3600),
+        ..device_of(&fleet.report("pos-1", &certificate))
+    }));
+    assert_eq!(fleet.post(&early).await.json(), json!({"outcome": "void"}));
+    fleet.seen("pos-1", &certificate).await;
+    fleet.seen("pos-1", &certificate).await;
+    fleet.seen("pos-2", &fleet.root.device("99999", "pos-2")).await;
+    fleet.seen("pos-3", &Ca::root("Retail root").device("05243", "pos-3")).await;
+    fleet.app.device("pos-4").await;
+    fleet.seen("pos-4", &fleet.root.device("05243", "pos-4")).await;
+    fleet.app.kv.write("v1/edge/junk", "junk");
+    fleet.edge_reports().search().await.unwrap();
+    let counted = [
+        "_refused_total{code=\"chain_bad_signature\"} 1",
+        "_refused_total{code=\"device_not_matched\"} 1",
+        "_total{outcome=\"created\"} 1",
+        "_total{outcome=\"junk\"} 1",
+        "_total{outcome=\"known\"} 1",
+        "_total{outcome=\"pinned\"} 1",
+        "_total{outcome=\"refused\"} 2",
+        "_total{outcome=\"void\"} 1",
+    ];
+    assert_eq!(fleet.metrics().await, [&counted[..], &["_waiting 0"]].concat());
+
+    // They can be listed, and not read or removed.
+    for name in ["pos-1", "pos-5", "pos-6"] {
+        fleet.leave(&fleet.report(name, &fleet.root.device("05243", name)));
+    }
+    fleet.app.kv.fail_next([Fault::RefuseEach("v1/edge/")]);
+    // Whether it breaks off or not.
+    let _ = fleet.edge_reports().search().await;
+    assert_eq!(fleet.metrics().await.last().unwrap(), "_waiting 3");
+    fleet.app.kv.recover();
+    fleet.edge_reports().search().await.unwrap();
+    assert_eq!(fleet.metrics().await.last().unwrap(), "_waiting 0");
+    // Who does not search does not know.
+    fleet.app.context.metrics.edge_reports_waiting(None);
+    assert!(!fleet.metrics().await.iter().any(|line| line.starts_with("_waiting")));
 }

@@ -28,7 +28,7 @@ fn housekeeping(app: &TestApp, retention_days: Option<i64>) -> Housekeeping {
 }
 
 /// Runs it once. Answers with how many rows of each kind it removed.
-async fn run(app: &TestApp, retention_days: Option<i64>) -> Vec<(&'static str, u64)> {
+pub(crate) async fn run(app: &TestApp, retention_days: Option<i64>) -> Vec<(&'static str, u64)> {
     match housekeeping(app, retention_days).run(&CancellationToken::new()).await.unwrap() {
         Run::Done(purged) => purged.into_iter().filter(|(_, rows)| *rows > 0).collect(),
         other => panic!("{other:?}"),
