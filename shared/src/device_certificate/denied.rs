@@ -133,7 +133,7 @@ pub struct IssuerNameError;
 impl IssuerName {
     fn of(certificate: &Certificate<'_>) -> Self {
         let text = certificate.issuer().to_string();
-        let parts = split(&text, ',').unwrap_or_default();
+        let parts = comparable(&text).unwrap_or_default();
         Self { text, parts }
     }
 }
@@ -149,64 +149,123 @@ impl Eq for IssuerName {}
 impl FromStr for IssuerName {
     type Err = IssuerNameError;
 
-    /// Reads RFC 4514 (`CN=x,O=y`) and the two forms of openssl (`O = y, CN = x` and `/O=y/CN=x`).
+    /// Reads RFC 4514 (`CN=x,O=y`) and the two forms of openssl (`O = y, CN = x` and `/O=y/CN=x`), also as openssl prints
+    /// them, with `issuer=` before. An attribute that no certificate's name is ever shown with is refused: such a denial
+    /// would deny nothing.
     fn from_str(text: &str) -> Result<Self, IssuerNameError> {
         let text = text.trim();
+        let shown = text.get(..7).filter(|start| start.eq_ignore_ascii_case("issuer="));
+        let name =
+            Self::read(shown.map_or(text, |start| text.get(start.len()..).unwrap_or_default()).trim())?;
+        let kinds =
+            name.parts.iter().flat_map(|part| part.split(BETWEEN)).filter_map(|one| one.split_once('='));
+        let mut unknown =
+            kinds.filter(|(kind, _)| !kind.contains('.') && OIDS.iter().all(|(_, own)| own != kind));
+        if unknown.next().is_some() { Err(IssuerNameError) } else { Ok(name) }
+    }
+}
+
+impl IssuerName {
+    /// Reads what may have been kept by a version that was less strict.
+    fn read(text: &str) -> Result<Self, IssuerNameError> {
         if text.chars().count() > 2048 || text.chars().any(char::is_control) {
             return Err(IssuerNameError);
         }
         let parts = match text.strip_prefix('/') {
-            Some(rest) => split(rest, '/'),
-            None => split(text, ','),
+            Some(rest) => split(rest, '/').and_then(|parts| parts.iter().map(|part| normal(part)).collect()),
+            None => comparable(text),
         };
         Ok(Self { text: text.to_owned(), parts: parts.ok_or(IssuerNameError)? })
     }
 }
 
-/// The parts of a name in their normal form. A backslash keeps the character behind it from parting them.
+/// What stands between the attributes of a part that has several, once they are in their normal form.
+const BETWEEN: char = '\0';
+
+/// The parts of a name in their normal form. Where a part has several attributes, their order does not count.
+fn comparable(text: &str) -> Option<Vec<String>> {
+    let part = |part: &String| {
+        let mut attributes: Vec<String> =
+            split(part, '+')?.iter().map(|one| normal(one)).collect::<Option<_>>()?;
+        attributes.sort();
+        Some(attributes.join(BETWEEN.encode_utf8(&mut [0; 4])))
+    };
+    split(text, ',')?.iter().map(part).collect()
+}
+
+/// The parts of a text. A backslash keeps the character behind it from parting them, and so do quotation marks around it
+/// (RFC 1779 §2.3), but where slashes part: there openssl escapes nothing.
 fn split(text: &str, separator: char) -> Option<Vec<String>> {
     let mut parts = vec![String::new()];
+    let mut quoted = false;
     let mut chars = text.chars();
     while let Some(char) = chars.next() {
-        if char == separator {
+        if char == separator && !quoted {
             parts.push(String::new());
             continue;
         }
+        quoted ^= char == '"' && separator != '/';
         let part = parts.last_mut()?;
         part.push(char);
         if char == '\\' {
             part.extend(chars.next());
         }
     }
-    parts.iter().map(|part| normal(part)).collect()
+    (!quoted).then_some(parts)
 }
 
 fn normal(part: &str) -> Option<String> {
     let (kind, value) = part.split_once('=')?;
     let kind = kind.trim().to_ascii_lowercase();
-    let kind = OIDS.iter().find(|(oid, _)| *oid == kind).map_or(kind.as_str(), |(_, name)| name);
+    let kind = kind.strip_prefix("oid.").unwrap_or(&kind);
+    let kind = OTHER_NAMES.iter().find(|(other, _)| *other == kind).map_or(kind, |(_, name)| name);
+    let kind = OIDS.iter().find(|(oid, _)| *oid == kind).map_or(kind, |(_, name)| name);
     let is_name = kind.starts_with(|first: char| first.is_ascii_alphabetic())
         && kind.chars().all(|char| char.is_ascii_alphanumeric() || char == '-');
     let is_oid = kind.contains('.')
         && kind.split('.').all(|arc| !arc.is_empty() && arc.chars().all(|char| char.is_ascii_digit()));
-    let value = unescaped(value.trim())?.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
+    let value = value.trim();
+    let value = value.strip_prefix('"').and_then(|value| value.strip_suffix('"')).unwrap_or(value);
+    let value = unescaped(value)?.split_whitespace().collect::<Vec<_>>().join(" ").to_lowercase();
     (is_name || is_oid).then(|| format!("{kind}={value}"))
 }
 
 /// The attributes that have names, by their object identifiers.
-const OIDS: [(&str, &str); 12] = [
+const OIDS: [(&str, &str); 21] = [
     ("2.5.4.3", "cn"),
     ("2.5.4.4", "sn"),
     ("2.5.4.5", "serialnumber"),
     ("2.5.4.6", "c"),
     ("2.5.4.7", "l"),
     ("2.5.4.8", "st"),
+    ("2.5.4.9", "street"),
     ("2.5.4.10", "o"),
     ("2.5.4.11", "ou"),
     ("2.5.4.12", "title"),
+    ("2.5.4.15", "businesscategory"),
+    ("2.5.4.17", "postalcode"),
+    ("2.5.4.41", "name"),
+    ("2.5.4.42", "gn"),
+    ("2.5.4.43", "initials"),
+    ("2.5.4.46", "dnqualifier"),
+    ("2.5.4.65", "pseudonym"),
+    ("2.5.4.97", "organizationidentifier"),
     ("0.9.2342.19200300.100.1.1", "uid"),
     ("0.9.2342.19200300.100.1.25", "dc"),
     ("1.2.840.113549.1.9.1", "emailaddress"),
+];
+
+/// What other tools call some of them.
+const OTHER_NAMES: [(&str, &str); 9] = [
+    ("commonname", "cn"),
+    ("e", "emailaddress"),
+    ("email", "emailaddress"),
+    ("givenname", "gn"),
+    ("s", "st"),
+    ("sp", "st"),
+    ("surname", "sn"),
+    ("t", "title"),
+    ("userid", "uid"),
 ];
 
 /// A value without its backslashes: each keeps a character as it is, or stands for a byte of UTF-8 in hexadecimal (RFC
@@ -235,7 +294,7 @@ impl TryFrom<String> for IssuerName {
     type Error = IssuerNameError;
 
     fn try_from(text: String) -> Result<Self, IssuerNameError> {
-        text.parse()
+        Self::read(&text)
     }
 }
 
@@ -277,11 +336,23 @@ mod tests {
             "CN=Issuing CA,O=Retail\\2C Corp,C=US",
             "2.5.4.3=Issuing CA,2.5.4.10=Retail\\, Corp,2.5.4.6=US",
             "/C=US/O=Retail, Corp/CN=Issuing CA",
+            "issuer=C = US, O = \"Retail, Corp\", CN = Issuing CA",
+            "issuer= /C=US/O=Retail, Corp/CN=Issuing CA",
+            "OID.2.5.4.3=Issuing CA, O=\"Retail, Corp\", C=US",
         ] {
             assert_eq!(same.parse::<IssuerName>().unwrap(), name, "{same}");
         }
         let plain: IssuerName = "CN=x,O=y".parse().unwrap();
         assert_eq!("/O=y/CN=x".parse::<IssuerName>().unwrap(), plain);
+        let odd: IssuerName = "OU=a+CN=b,O=Acme\\, Inc. \\+ \\\"Sons\\\" \\<x\\>\\;#,C=US".parse().unwrap();
+        for same in [
+            "C = US, O = \"Acme, Inc. + \\\"Sons\\\" <x>;#\", CN = b + OU = a",
+            "C = US, O = \"acme, inc. + \\\"sons\\\" <x>;#\", OU=A+CN=B",
+        ] {
+            assert_eq!(same.parse::<IssuerName>().unwrap(), odd, "{same}");
+        }
+        let mail: IssuerName = "STREET=s,emailAddress=a@b.c,GN=g".parse().unwrap();
+        assert_eq!("2.5.4.9=s, E=a@b.c, givenName=g".parse::<IssuerName>().unwrap(), mail);
         for other in ["CN=x", "CN=x,O=y,C=US", "CN=y,O=x", "OU=x,O=y"] {
             assert_ne!(other.parse::<IssuerName>().unwrap(), plain, "{other}");
         }
@@ -296,6 +367,13 @@ mod tests {
             "CN=a\\ff",
             "1..2=x",
             "C N=x",
+            "O = \"Retail, Corp, CN = x",
+            "CN=a+b",
+            "issuer=",
+            "issuer=issuer=CN=x",
+            "subject=CN=x",
+            "foo=x,CN=y",
+            "CN=x+foo=y",
             &format!("CN={}", "a".repeat(2048)),
         ] {
             assert!(bad.parse::<IssuerName>().is_err(), "{bad}");

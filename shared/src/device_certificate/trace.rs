@@ -69,7 +69,7 @@ impl Trace {
                 let root = root.unwrap_or_default();
                 self.holds(
                     "root",
-                    format_args!("root {root} may have issued it, by {intermediates} intermediates"),
+                    format_args!("root {root} may have issued it; intermediates between: {intermediates}"),
                 );
             }
             Step::RulesHold => {
