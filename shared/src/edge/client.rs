@@ -61,12 +61,18 @@ impl<P: Platform> Edge<P> {
         let pool = loaded.pool.id;
         let found = self.find_record(context, loaded, &self.clients, client_id.clone(), accepts).await?;
         let reason = match found {
-            Found::Accepted(client) => return Ok(Some(client)),
+            Found::Accepted(client) => {
+                if self.its_device_counts(context, loaded, &client.document().subject).await? {
+                    return Ok(Some(client));
+                }
+                "its device has been revoked"
+            }
             Found::Refused(_) => "its proof is wrong or the client is disabled",
-            Found::Unverifiable => "there is no record of it that counts",
+            Found::KeptOut => "it has been revoked",
+            Found::Unverifiable => "its record does not verify",
             Found::Missing => {
                 self.spend_a_verification(context, loaded).await;
-                "there is no record of it"
+                "there is no record of it that counts"
             }
         };
         let detail = format!("client {client_id} of pool {pool}: {reason}");

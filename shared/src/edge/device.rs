@@ -14,7 +14,7 @@ use crate::device_certificate::{
     Admission, DEVICE_SCOPE, DeviceIdentity, DeviceRefusal, Named, ProvisioningMode, Trace, admit,
     new_client, prove,
 };
-use crate::document::{ClientDocument, ClientSubject, DeviceDocument};
+use crate::document::{ClientDocument, ClientSubject, DeviceDocument, Revoked};
 use crate::id::{ClientId, DeviceId};
 use crate::oauth::{ClientAuthentication, Form, OAuthError};
 
@@ -207,6 +207,7 @@ impl<P: Platform> Edge<P> {
             Found::Missing => decide(None)?,
             // Not the same as none: it may have been spoilt because it says that the device is disabled.
             Found::Unverifiable => return Err(OAuthError::TemporarilyUnavailable.into()),
+            Found::KeptOut => return Err(DeviceRefusal::Disabled.into()),
         };
         match admission {
             Admission::Known { client_id, first_seen } => {
@@ -237,6 +238,10 @@ impl<P: Platform> Edge<P> {
         client_id: &ClientId,
         device: &DeviceId,
     ) -> Result<Option<Rc<Client>>, Refused> {
+        // A device that has been deleted took its clients with it, whatever KV holds of them.
+        if self.standing::<DeviceDocument>(context, loaded, device).await? == Some(Revoked::Gone) {
+            return Ok(None);
+        }
         let accepts = async |client: &Client| Ok(check_client(client, device).is_ok());
         match self.find_record(context, loaded, &self.clients, client_id.clone(), accepts).await? {
             Found::Accepted(client) => Ok(Some(client)),
@@ -245,6 +250,7 @@ impl<P: Platform> Edge<P> {
             }
             Found::Missing => Ok(None),
             Found::Unverifiable => Err(OAuthError::TemporarilyUnavailable.into()),
+            Found::KeptOut => Err(DeviceRefusal::Disabled.into()),
         }
     }
 

@@ -17,6 +17,7 @@ mod provisioning;
 mod public;
 mod record;
 mod replay;
+mod revocation_list;
 mod router;
 mod token;
 mod trust;
@@ -34,6 +35,7 @@ use self::pool::PoolStore;
 use self::provisioning::NewDevices;
 use self::record::RecordStore;
 use self::replay::ReplayStore;
+use self::revocation_list::ShardStore;
 use self::trust::TrustStore;
 use crate::document::{ClientDocument, DeviceDocument};
 use crate::time::UnixTime;
@@ -45,6 +47,7 @@ pub struct Edge<P: Platform> {
     pools: PoolStore<P>,
     clients: RecordStore<ClientDocument>,
     devices: RecordStore<DeviceDocument>,
+    shards: ShardStore,
     identities: IdentityStore,
     replays: ReplayStore,
     new_devices: NewDevices,
@@ -64,6 +67,7 @@ impl<P: Platform> Edge<P> {
             pools: PoolStore::new(),
             clients: RecordStore::new(MAX_CLIENT_BYTES),
             devices: RecordStore::new(MAX_DEVICE_BYTES),
+            shards: ShardStore::new(),
             identities: IdentityStore::new(),
             replays: ReplayStore::new(),
             new_devices: NewDevices::new(),

@@ -80,6 +80,8 @@ pub(super) struct PoolStore<C: Crypto> {
 pub(super) struct Loaded<C: Crypto> {
     pub(super) pool: Rc<Pool<C>>,
     pub(super) trust: Rc<Trust<C>>,
+    /// How current what is asked of it has to be.
+    pub(super) freshness: Freshness,
 }
 
 /// How current a pool must be for what is asked of it.
@@ -87,7 +89,8 @@ pub(super) struct Loaded<C: Crypto> {
 pub(super) enum Freshness {
     /// Before `next_update`: for whatever depends on what is no longer allowed.
     Current,
-    /// At most one longest token lifetime after it: for what verifiers need of tokens already issued.
+    /// At most one longest token lifetime after it: for what verifiers need of tokens already issued, and for revoking.
+    /// Later there is no token left.
     Verifiable,
 }
 
@@ -108,7 +111,7 @@ impl<P: Platform> Edge<P> {
                 let fresh = is_fresh(read_at, context.now, pool.refresh_after());
                 let current = is_current(&pool.stamp, context.now, 0) && trust.lists(&pool.signed_by);
                 if fresh && current && trust.is_current(context.now, 0) {
-                    return Ok(Loaded { pool, trust });
+                    return Ok(Loaded { pool, trust, freshness });
                 }
                 Some(pool)
             }
@@ -149,7 +152,7 @@ impl<P: Platform> Edge<P> {
             context.log(LogLevel::Error, "document_expired", "v1/trust is past its next_update");
             return Err(OAuthError::TemporarilyUnavailable);
         }
-        Ok(Loaded { pool, trust })
+        Ok(Loaded { pool, trust, freshness })
     }
 
     async fn read_pool(

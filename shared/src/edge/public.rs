@@ -30,6 +30,9 @@ struct PoolHealth {
     next_update: Option<UnixTime>,
     age_seconds: u64,
     read_seconds_ago: u64,
+    /// Of the oldest shard of the revocation list that it holds.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    revocation_list_age_seconds: Option<u64>,
 }
 
 impl<P: Platform> Edge<P> {
@@ -66,6 +69,10 @@ impl<P: Platform> Edge<P> {
             next_update: pool.stamp.next_update,
             age_seconds: context.now.since(pool.stamp.iat),
             read_seconds_ago: context.now.since(read_at),
+            revocation_list_age_seconds: self
+                .shards
+                .oldest(pool.id, pool.document.revocation_shards)
+                .map(|iat| context.now.since(iat)),
         });
         let health = Health { status: "ok", version: env!("CARGO_PKG_VERSION"), pool };
         // Numbers and plain strings always serialise.

@@ -12,8 +12,9 @@ use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
+use super::revocation_list::{Standing, is_behind};
 use super::{Context, Edge};
-use crate::document::{ClientDocument, DeviceDocument, Document, Verified};
+use crate::document::{ClientDocument, DeviceDocument, Document, Revoked, RevokedDocument, Verified};
 use crate::id::{ClientId, DeviceId, PoolId};
 use crate::kv_key::KvKey;
 use crate::oauth::OAuthError;
@@ -22,10 +23,13 @@ use crate::time::UnixTime;
 /// A family of records.
 pub(super) trait Family: Document {
     /// What names one in its pool.
-    type Id: Clone + Eq + Hash;
+    type Id: Clone + Eq + Hash + AsRef<str>;
 
     /// Where it stands in KV.
     fn key(pool: PoolId, id: &Self::Id) -> KvKey;
+
+    /// What the revocation list says of it.
+    fn standing(list: &RevokedDocument, id: &Self::Id) -> Standing;
 }
 
 impl Family for ClientDocument {
@@ -34,6 +38,10 @@ impl Family for ClientDocument {
     fn key(pool: PoolId, id: &ClientId) -> KvKey {
         KvKey::Client(pool, id.clone())
     }
+
+    fn standing(list: &RevokedDocument, id: &ClientId) -> Standing {
+        list.clients.get(id).copied()
+    }
 }
 
 impl Family for DeviceDocument {
@@ -41,6 +49,10 @@ impl Family for DeviceDocument {
 
     fn key(pool: PoolId, id: &DeviceId) -> KvKey {
         KvKey::Device(pool, id.clone())
+    }
+
+    fn standing(list: &RevokedDocument, id: &DeviceId) -> Standing {
+        list.devices.get(id).copied()
     }
 }
 
@@ -56,6 +68,10 @@ impl<T: Family> Record<T> {
     /// What the record says.
     pub(super) fn document(&self) -> &T {
         &self.verified.document
+    }
+
+    fn is_behind(&self, standing: Standing) -> bool {
+        is_behind(standing, Some(self.verified.stamp.version))
     }
 }
 
@@ -104,10 +120,12 @@ pub(super) enum Found<T: Family> {
     Accepted(Rc<Record<T>>),
     /// It is there, as KV has it now, and not accepted.
     Refused(Rc<Record<T>>),
-    /// There is none.
+    /// There is none that counts.
     Missing,
     /// There is a text in KV that is no such record. The log says why.
     Unverifiable,
+    /// The revocation list keeps it out, whatever its record says.
+    KeptOut,
 }
 
 enum Read<T: Family> {
@@ -117,7 +135,8 @@ enum Read<T: Family> {
 }
 
 impl<P: Platform> Edge<P> {
-    /// Finds a record that `accepts` says yes to: the held one, or the one in KV.
+    /// Finds a record that `accepts` says yes to: the held one, or the one in KV. What the revocation list has to say of
+    /// it comes before whatever `accepts` says.
     pub(super) async fn find_record<T: Family>(
         &self,
         context: &Context<'_, P>,
@@ -126,10 +145,18 @@ impl<P: Platform> Edge<P> {
         id: T::Id,
         accepts: impl AsyncFn(&Record<T>) -> Result<bool, OAuthError>,
     ) -> Result<Found<T>, OAuthError> {
+        let standing = self.standing::<T>(context, loaded, &id).await?;
         let id = (loaded.pool.id, id);
+        if let Some(Revoked::Gone | Revoked::Refused) = standing {
+            // For nothing, so that it takes the work of one that is there.
+            self.read_record(context, loaded, store, &id).await?;
+            let kept_out = standing == Some(Revoked::Refused);
+            return Ok(if kept_out { Found::KeptOut } else { Found::Missing });
+        }
         if let Some((record, read_at)) = store.get(&id) {
             let fresh = is_fresh(read_at, context.now, loaded.pool.refresh_after());
-            if fresh && loaded.trust.lists(&record.verified.signed_by) && accepts(&record).await? {
+            let counts = loaded.trust.lists(&record.verified.signed_by) && !record.is_behind(standing);
+            if fresh && counts && accepts(&record).await? {
                 return Ok(Found::Accepted(record));
             }
         }
@@ -138,11 +165,23 @@ impl<P: Platform> Edge<P> {
             // Not read again, so not younger: the held copy is enough to accept until the pool's own copy must go.
             Err(error) => {
                 return match store.trusted(loaded, &id) {
-                    Some(held) if accepts(&held).await? => Ok(Found::Accepted(held)),
+                    Some(held) if !held.is_behind(standing) && accepts(&held).await? => {
+                        Ok(Found::Accepted(held))
+                    }
                     _ => Err(error),
                 };
             }
         };
+        let behind = match &read {
+            Read::Record(record) => record.is_behind(standing),
+            Read::Missing | Read::Unverifiable => is_behind(standing, None),
+        };
+        if behind {
+            // It is there, and this location has not heard of it yet. Its owner must not be told that it is unknown.
+            let detail = format!("{} is older than the revocation list asks for", T::key(id.0, &id.1));
+            context.log(LogLevel::Warn, "record_behind", &detail);
+            return Err(OAuthError::TemporarilyUnavailable);
+        }
         Ok(match read {
             Read::Record(record) if accepts(&record).await? => Found::Accepted(record),
             Read::Record(record) => Found::Refused(record),

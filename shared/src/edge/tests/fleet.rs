@@ -99,6 +99,20 @@ impl Fleet {
         fleet
     }
 
+    /// Gives the pool a revocation list in which nobody stands.
+    pub(super) fn listed(self) -> Self {
+        self.shards.set(4);
+        self.put_list(&RevokedDocument::default());
+        self.change_pool(|pool| pool.revocation_shards = 4);
+        self
+    }
+
+    /// Publishes a list in which only the device stands.
+    pub(super) fn revoke_device(&self, revoked: Revoked) {
+        let devices = [(device_id(), revoked)].into();
+        self.put_list(&RevokedDocument { devices, ..RevokedDocument::default() });
+    }
+
     /// The pool with the root. The policy is that of a new pool.
     pub(super) fn pool_document(&self) -> PoolDocument {
         PoolDocument {

@@ -8,4 +8,5 @@ mod fleet;
 mod interleaving;
 mod provisioning;
 mod requests;
+mod revocation_list;
 mod world;

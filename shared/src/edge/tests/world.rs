@@ -145,6 +145,8 @@ pub(super) struct World {
     pub(super) signing: PrivateKey,
     pub(super) pool: PoolId,
     pub(super) client: ClientId,
+    /// In how many shards the pool's revocation list stands.
+    pub(super) shards: Cell<u32>,
     version: Cell<u64>,
 }
 
@@ -173,11 +175,21 @@ impl World {
             signing: key(3),
             pool,
             client: ClientId::of_device_app(pool, &"05243-001".parse().unwrap(), &"client".parse().unwrap()),
+            shards: Cell::new(0),
             version: Cell::new(100),
         };
         world.put_trust(&[&world.publisher], WINDOW * 8);
         world.put_pool(&world.pool_document(), WINDOW);
         world.put_client(&world.client_document());
+        world
+    }
+
+    /// The same, with a revocation list in which nobody stands.
+    pub(super) fn listed() -> Self {
+        let world = Self::new();
+        world.shards.set(4);
+        world.put_list(&RevokedDocument::default());
+        world.put_pool(&world.pool_document(), WINDOW);
         world
     }
 
@@ -214,6 +226,36 @@ impl World {
         self.put(&key, self.publisher.sign_document(&key, self.stamp(Some(window)), document).unwrap());
     }
 
+    /// Publishes the revocation list, each entry in its shard.
+    pub(super) fn put_list(&self, list: &RevokedDocument) {
+        let shard = |id: &str| RevokedDocument::shard_of(id, self.shards.get());
+        for number in 0..self.shards.get() {
+            let mut document = list.clone();
+            document.clients.retain(|id, _| shard(id.as_str()) == Some(number));
+            document.devices.retain(|id, _| shard(id.as_str()) == Some(number));
+            let key = KvKey::Revoked(self.pool, number);
+            let text = self.publisher.sign_document(&key, self.stamp(Some(WINDOW)), &document).unwrap();
+            self.put(&key, text);
+        }
+    }
+
+    /// Publishes a list in which only the client stands.
+    pub(super) fn revoke_client(&self, revoked: Revoked) {
+        let clients = [(self.client.clone(), revoked)].into();
+        self.put_list(&RevokedDocument { clients, ..RevokedDocument::default() });
+    }
+
+    /// The shard that the client's id belongs to.
+    pub(super) fn client_shard(&self) -> KvKey {
+        let number = RevokedDocument::shard_of(self.client.as_str(), self.shards.get()).unwrap();
+        KvKey::Revoked(self.pool, number)
+    }
+
+    /// The version that was given out last.
+    pub(super) fn last_version(&self) -> u64 {
+        self.version.get()
+    }
+
     pub(super) fn put_client(&self, document: &ClientDocument) {
         let key = self.client_key();
         self.put(&key, self.publisher.sign_document(&key, self.stamp(None), document).unwrap());
@@ -248,7 +290,7 @@ impl World {
             provisioning: Default::default(),
             device_defaults: Default::default(),
             bind_to_certificate: false,
-            revocation_shards: 0,
+            revocation_shards: self.shards.get(),
             status_lists: 0,
             deleted: false,
         }
