@@ -1,6 +1,6 @@
 //! The Worker's bindings: variables, secrets and the KV namespace.
 
-use keypost_shared::edge::{EdgeConfig, EdgeConfigError, Variables};
+use keypost_shared::edge::{AwsVariables, EdgeConfig, EdgeConfigError, Variables};
 use wasm_bindgen::prelude::*;
 
 use crate::platform::KvNamespace;
@@ -27,6 +27,18 @@ extern "C" {
 
     #[wasm_bindgen(method, getter, js_name = CONTROL_PLANE_URL)]
     fn control_plane_url(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = AWS_ACCESS_KEY_ID)]
+    fn aws_access_key_id(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = AWS_SECRET_ACCESS_KEY)]
+    fn aws_secret_access_key(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = AWS_SESSION_TOKEN)]
+    fn aws_session_token(this: &Bindings) -> JsValue;
+
+    #[wasm_bindgen(method, getter, js_name = AWS_ENDPOINT_URL_KMS)]
+    fn aws_endpoint_url_kms(this: &Bindings) -> JsValue;
 }
 
 /// Which binding is missing or wrong, and why. Never shows a value.
@@ -46,17 +58,20 @@ pub(crate) enum ConfigError {
 impl Bindings {
     /// The variables and secrets.
     pub(crate) fn config(&self) -> Result<EdgeConfig, ConfigError> {
-        let control_plane_url = match self.control_plane_url() {
-            // Without it, what the edge has to tell waits in KV.
-            unset if unset.is_undefined() => String::new(),
-            url => text("CONTROL_PLANE_URL", &url)?,
-        };
         Ok(EdgeConfig::parse(Variables {
             root_public_keys: &text("ROOT_PUBLIC_KEYS", &self.root_public_keys())?,
             min_trust_version: &text("MIN_TRUST_VERSION", &self.min_trust_version())?,
             edge_sealing_key: &text("EDGE_SEALING_KEY", &self.edge_sealing_key())?,
             edge_shared_secret: &text("EDGE_SHARED_SECRET", &self.edge_shared_secret())?,
-            control_plane_url: &control_plane_url,
+            // Without it, what the edge has to tell waits in KV.
+            control_plane_url: &optional("CONTROL_PLANE_URL", &self.control_plane_url())?,
+            // Without these there are no pools whose keys sign in KMS.
+            aws: AwsVariables {
+                access_key_id: &optional("AWS_ACCESS_KEY_ID", &self.aws_access_key_id())?,
+                secret_access_key: &optional("AWS_SECRET_ACCESS_KEY", &self.aws_secret_access_key())?,
+                session_token: &optional("AWS_SESSION_TOKEN", &self.aws_session_token())?,
+                endpoint_url_kms: &optional("AWS_ENDPOINT_URL_KMS", &self.aws_endpoint_url_kms())?,
+            },
         })?)
     }
 
@@ -71,4 +86,9 @@ fn text(name: &'static str, value: &JsValue) -> Result<String, ConfigError> {
         return Err(ConfigError::Missing(name));
     }
     value.as_string().ok_or(ConfigError::NotText(name))
+}
+
+/// What may be left out, and is empty then.
+fn optional(name: &'static str, value: &JsValue) -> Result<String, ConfigError> {
+    if value.is_undefined() { Ok(String::new()) } else { text(name, value) }
 }

@@ -3,15 +3,13 @@
 use js_sys::{Object, Promise};
 use keypost_shared::edge::{Delivery, LogLevel, LogLine};
 use wasm_bindgen::prelude::*;
-use web_sys::{Headers, RequestInit, Response};
+use web_sys::{Headers, RequestInit};
 
+use crate::outbound::fetch;
 use crate::platform::{KvNamespace, describe, log};
 
 #[wasm_bindgen]
 extern "C" {
-    #[wasm_bindgen(catch)]
-    fn fetch(url: &str, init: &RequestInit) -> Result<Promise<Response>, JsValue>;
-
     #[wasm_bindgen(method, catch, js_class = "KvNamespace")]
     fn put(this: &KvNamespace, key: &str, value: &str, options: &KvPutOptions) -> Result<Promise, JsValue>;
 

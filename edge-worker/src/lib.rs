@@ -8,6 +8,7 @@
 mod config;
 mod delivery;
 mod location;
+mod outbound;
 mod platform;
 mod request;
 mod response;

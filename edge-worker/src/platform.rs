@@ -5,7 +5,7 @@ use std::rc::Rc;
 use js_sys::{Date, Error, JsString, Object, Promise};
 use keypost_shared::certificate::{SignatureCheck, VerifySignature};
 use keypost_shared::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
-use keypost_shared::edge::{Delivery, KvReadError, LogLevel, LogLine, Platform};
+use keypost_shared::edge::{Delivery, KvReadError, LogLevel, LogLine, Platform, Post, PostError, Posted};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jwk::EcPublicJwk;
 use keypost_shared::time::UnixTime;
@@ -16,7 +16,7 @@ use web_sys::console;
 use worker::Context;
 
 use crate::webcrypto::{self, WebCrypto};
-use crate::{delivery, location};
+use crate::{delivery, location, outbound};
 
 #[wasm_bindgen]
 extern "C" {
@@ -76,6 +76,10 @@ impl Platform for Workerd {
             let _ = location::remember(&name, seconds).await;
         });
         true
+    }
+
+    async fn post(&self, post: Post<'_>) -> Result<Posted, PostError> {
+        outbound::post(post).await
     }
 
     fn deliver(&self, delivery: Delivery) {

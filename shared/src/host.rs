@@ -9,6 +9,7 @@ use hmac::{Hmac, Mac};
 use p256::ecdsa::signature::{Signer, Verifier};
 use p256::ecdsa::{Signature, SigningKey, VerifyingKey};
 use p256::elliptic_curve::sec1::FromEncodedPoint;
+use p256::pkcs8::DecodePublicKey;
 use p256::{EncodedPoint, PublicKey, SecretKey};
 use rand_core::CryptoRngCore;
 use sha2::Sha256;
@@ -42,10 +43,7 @@ impl PrivateKey {
     }
 
     fn new(signing: SigningKey) -> Self {
-        let point = signing.verifying_key().to_encoded_point(false);
-        // An uncompressed point always has both coordinates.
-        let coordinate = |bytes: Option<&p256::FieldBytes>| bytes.copied().unwrap_or_default().into();
-        let public = EcPublicJwk::from_coordinates(&coordinate(point.x()), &coordinate(point.y()));
+        let public = public_jwk(signing.verifying_key());
         Self { signing, kid: public.thumbprint(), public }
     }
 
@@ -133,6 +131,19 @@ fn derive_iv(sealing_key: &SealingKey, header: &[u8], plaintext: &[u8]) -> Resul
 /// Checks an ES256 signature, r‖s.
 pub fn verify(key: &EcPublicJwk, message: &[u8], signature: &[u8]) -> Result<bool, CryptoError> {
     Ok(verify_with(&import(key)?, message, signature))
+}
+
+/// The P-256 key in a SubjectPublicKeyInfo (RFC 5280 §4.1.2.7), DER.
+pub fn public_from_spki(der: &[u8]) -> Result<EcPublicJwk, CryptoError> {
+    let key = VerifyingKey::from_public_key_der(der).map_err(|_| CryptoError::BadKey)?;
+    Ok(public_jwk(&key))
+}
+
+fn public_jwk(key: &VerifyingKey) -> EcPublicJwk {
+    let point = key.to_encoded_point(false);
+    // An uncompressed point always has both coordinates.
+    let coordinate = |bytes: Option<&p256::FieldBytes>| bytes.copied().unwrap_or_default().into();
+    EcPublicJwk::from_coordinates(&coordinate(point.x()), &coordinate(point.y()))
 }
 
 fn verify_with(key: &VerifyingKey, message: &[u8], signature: &[u8]) -> bool {

@@ -6,6 +6,7 @@
 //!   the keys of others
 //! - [`crypto`]: what a platform's cryptography must be able to do; [`host`] is one, the Worker's WebCrypto the other
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
+//! - [`kms`]: AWS KMS, as far as the edge speaks to it itself
 //! - [`publisher_key`]: when which publisher key signs
 //! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
 //! - [`assertion`]: the JWTs by which clients and devices prove who they are
@@ -30,6 +31,7 @@ pub mod id;
 pub mod jwe;
 pub mod jwk;
 pub mod jws;
+pub mod kms;
 pub mod kv_key;
 pub mod oauth;
 pub mod publisher_key;

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use keypost_shared::document::{
-    ClaimsProfile, Document, PoolDocument, PoolKind, SealedSigningKey, Stamp, TrustDocument,
+    ClaimsProfile, Document, PoolDocument, PoolKind, PoolSigningKey, PrivateHalf, Stamp, TrustDocument,
 };
 use keypost_shared::edge_report::{DeviceReport, EdgeReport, SharedSecret, SignedReport};
 use keypost_shared::host::PrivateKey;
@@ -114,10 +114,10 @@ impl LoneEdge {
         let id: PoolId = format!("00000000-0000-4000-8000-{number:012}").parse().unwrap();
         let signing = PrivateKey::generate(&mut OsRng);
         let sealing_key = SealingKey::parse_list(&self.secrets.edge_sealing_key).unwrap().remove(0);
-        let sealed = SealedSigningKey {
+        let sealed = PoolSigningKey {
             kid: signing.kid().clone(),
             alg: SigningAlg::ES256,
-            jwe: signing.seal(&sealing_key, id).unwrap(),
+            private: PrivateHalf::Jwe(signing.seal(&sealing_key, id).unwrap()),
         };
         let document = PoolDocument {
             kind: PoolKind::Device,

@@ -7,7 +7,7 @@ use keypost_shared::client_jwk::ClientJwks;
 use keypost_shared::crypto::CryptoError;
 use keypost_shared::document::{
     ClientDocument, ClientStatus, ClientSubject, DeviceClaims, DeviceDocument, Document, PoolDocument,
-    SealedSigningKey, Stamp, StoredSecret, TrustDocument, content_digest,
+    PoolSigningKey, PrivateHalf, Stamp, StoredSecret, TrustDocument, content_digest,
 };
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::Kid;
@@ -95,7 +95,8 @@ pub(super) fn pool(
         if let Some(sealed) = &key.active_private_sealed {
             let private = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
             let jwe = private.seal(keys.sealing_key, rows.id)?;
-            signing_key = Some(SealedSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, jwe });
+            let private = PrivateHalf::Jwe(jwe);
+            signing_key = Some(PoolSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, private });
         }
     }
     let earlier_ttl = rows.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);

@@ -18,7 +18,7 @@ use sha2::{Digest, Sha256};
 
 pub use client::{ClientDocument, ClientStatus, ClientSubject, DeviceClaims, StoredSecret};
 pub use device::DeviceDocument;
-pub use pool::{ClaimsProfile, MAX_TOKEN_TTL, PoolDocument, PoolKind, SealedSigningKey};
+pub use pool::{ClaimsProfile, MAX_TOKEN_TTL, PoolDocument, PoolKind, PoolSigningKey, PrivateHalf};
 pub use revoked::{Revoked, RevokedDocument};
 pub use trust::TrustDocument;
 

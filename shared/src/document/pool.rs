@@ -4,6 +4,7 @@ use super::Document;
 use crate::device_certificate::{DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy};
 use crate::id::Kid;
 use crate::jwk::{JwkSet, SigningAlg};
+use crate::kms::KmsKeyArn;
 
 /// `v1/pool/{pool}`: all that the edge must know of a client pool.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
@@ -24,9 +25,9 @@ pub struct PoolDocument {
     pub audience: Vec<String>,
     /// The keys that verifiers may meet: next, active and retiring.
     pub jwks: JwkSet,
-    /// The key that signs, sealed for the edge. None where the edge signs nothing (pools of kind `sso`).
+    /// The key that signs. None where the edge signs nothing (pools of kind `sso`).
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    pub signing_key: Option<SealedSigningKey>,
+    pub signing_key: Option<PoolSigningKey>,
     /// The origins that browsers may POST from (CORS).
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub cors_origins: Vec<String>,
@@ -81,15 +82,26 @@ pub enum ClaimsProfile {
     Rfc9068,
 }
 
-/// The pool's active private key, encrypted under the Worker's sealing key.
+/// The pool's active key, as the edge can use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
-pub struct SealedSigningKey {
+pub struct PoolSigningKey {
     /// Its id in the key set.
     pub kid: Kid,
     /// What it signs with.
     pub alg: SigningAlg,
-    /// The private key as a compact JWE ([`crate::jwe`]).
-    pub jwe: String,
+    /// Its private half, or who has that.
+    #[serde(flatten)]
+    pub private: PrivateHalf,
+}
+
+/// Where the private half of a signing key is.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "snake_case")]
+pub enum PrivateHalf {
+    /// Here, encrypted under the Worker's sealing key: a compact JWE ([`crate::jwe`]).
+    Jwe(String),
+    /// In AWS KMS, which the edge asks to sign (mode `kms_sign`).
+    Kms(KmsKeyArn),
 }
 
 impl Document for PoolDocument {

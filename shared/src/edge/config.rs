@@ -6,6 +6,8 @@ use serde::de::IgnoredAny;
 use crate::edge_report::{SharedSecret, SharedSecretError};
 use crate::jwe::{SealingKey, SealingKeyError};
 use crate::jwk::EcPublicJwk;
+use crate::kms::Credentials;
+use crate::kms::sigv4::CredentialsError;
 
 /// What the Worker is given by its variables and secrets.
 #[derive(Clone, Debug)]
@@ -20,6 +22,17 @@ pub struct EdgeConfig {
     pub shared_secrets: Vec<SharedSecret>,
     /// Where the control plane is, without a slash at the end; none where reports go to KV alone.
     pub control_plane_url: Option<String>,
+    /// How AWS KMS is reached, for pools whose keys sign there; none where there are no such pools.
+    pub kms: Option<KmsAccess>,
+}
+
+/// How the edge reaches AWS KMS.
+#[derive(Clone, Debug)]
+pub struct KmsAccess {
+    /// What its requests are signed with.
+    pub credentials: Credentials,
+    /// Where it is, without a slash at the end; none for AWS's own, in the region of each key.
+    pub endpoint: Option<String>,
 }
 
 /// The Worker's variables and secrets, as text.
@@ -35,6 +48,21 @@ pub struct Variables<'a> {
     pub edge_shared_secret: &'a str,
     /// `CONTROL_PLANE_URL`: may be empty
     pub control_plane_url: &'a str,
+    /// What begins with `AWS_`
+    pub aws: AwsVariables<'a>,
+}
+
+/// What says how AWS KMS is reached. All may be empty.
+#[derive(Clone, Copy, Default)]
+pub struct AwsVariables<'a> {
+    /// `AWS_ACCESS_KEY_ID`
+    pub access_key_id: &'a str,
+    /// `AWS_SECRET_ACCESS_KEY`
+    pub secret_access_key: &'a str,
+    /// `AWS_SESSION_TOKEN`
+    pub session_token: &'a str,
+    /// `AWS_ENDPOINT_URL_KMS`
+    pub endpoint_url_kms: &'a str,
 }
 
 /// Which variable or secret of the Worker is wrong, and why. Never shows a value.
@@ -57,6 +85,12 @@ pub enum EdgeConfigError {
     /// `CONTROL_PLANE_URL` is no URL.
     #[error("CONTROL_PLANE_URL must begin with https:// or http://, or be empty")]
     ControlPlaneUrl,
+    /// The credentials for AWS are no credentials, or one half of them is missing.
+    #[error("AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN {0}")]
+    AwsCredentials(#[from] CredentialsError),
+    /// `AWS_ENDPOINT_URL_KMS` is none that credentials may be used at.
+    #[error("AWS_ENDPOINT_URL_KMS must be https://HOST without a path, or http:// on this machine, or empty")]
+    KmsEndpoint,
 }
 
 impl EdgeConfig {
@@ -94,7 +128,45 @@ impl EdgeConfig {
             sealing_keys: SealingKey::parse_list(variables.edge_sealing_key)?,
             shared_secrets: SharedSecret::parse_list(variables.edge_shared_secret)?,
             control_plane_url,
+            kms: parse_kms(variables.aws)?,
         })
+    }
+}
+
+fn parse_kms(variables: AwsVariables<'_>) -> Result<Option<KmsAccess>, EdgeConfigError> {
+    let AwsVariables { access_key_id, secret_access_key, session_token, endpoint_url_kms } = variables;
+    let endpoint = match endpoint_url_kms.trim().trim_end_matches('/') {
+        "" => None,
+        url if is_kms_endpoint(url) => Some(url.to_owned()),
+        _ => return Err(EdgeConfigError::KmsEndpoint),
+    };
+    if access_key_id.is_empty() && secret_access_key.is_empty() {
+        return Ok(None);
+    }
+    let session_token = Some(session_token.trim()).filter(|token| !token.is_empty());
+    let credentials = Credentials::new(access_key_id.trim(), secret_access_key.trim(), session_token)?;
+    Ok(Some(KmsAccess { credentials, endpoint }))
+}
+
+/// A scheme, a host and perhaps a port. In plain HTTP on this machine alone: a request would show what is signed, and who
+/// answers would not be known.
+fn is_kms_endpoint(url: &str) -> bool {
+    let is_authority = |text: &str| {
+        !text.is_empty()
+            && text
+                .bytes()
+                .all(|byte| byte.is_ascii_alphanumeric() || matches!(byte, b'.' | b'-' | b':' | b'[' | b']'))
+    };
+    match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
+        (Some(authority), _) => is_authority(authority),
+        (None, Some(authority)) => {
+            let host = match authority.rsplit_once(':') {
+                Some((host, port)) if port.bytes().all(|byte| byte.is_ascii_digit()) => host,
+                _ => authority,
+            };
+            is_authority(authority) && matches!(host, "127.0.0.1" | "localhost" | "[::1]")
+        }
+        (None, None) => false,
     }
 }
 
@@ -112,6 +184,7 @@ mod tests {
             edge_sealing_key: key,
             edge_shared_secret: &"A".repeat(43),
             control_plane_url: "",
+            aws: AwsVariables::default(),
         })
     }
 
@@ -144,6 +217,7 @@ mod tests {
                 edge_sealing_key: &key,
                 edge_shared_secret: secret,
                 control_plane_url: url,
+                aws: AwsVariables::default(),
             })
         };
         assert_eq!(with(&key, "").unwrap().control_plane_url, None);
@@ -153,5 +227,44 @@ mod tests {
         let error = with("hunter2", "").unwrap_err();
         assert_eq!(error, EdgeConfigError::SharedSecrets(SharedSecretError));
         assert!(!error.to_string().contains("hunter2"));
+    }
+
+    #[test]
+    fn kms_is_reached_with_whole_credentials_and_not_over_an_open_network() {
+        let good = AwsVariables { access_key_id: "AKID", secret_access_key: "hunter2", ..Default::default() };
+        assert!(parse_kms(AwsVariables::default()).unwrap().is_none());
+        assert!(parse_kms(good).unwrap().unwrap().endpoint.is_none());
+        for bad in [
+            AwsVariables { access_key_id: "", ..good },
+            AwsVariables { secret_access_key: "", ..good },
+            AwsVariables { session_token: "a b", ..good },
+        ] {
+            let error = parse_kms(bad).unwrap_err();
+            assert!(matches!(error, EdgeConfigError::AwsCredentials(_)));
+            assert!(!error.to_string().contains("hunter2"));
+        }
+        for endpoint in [
+            "https://kms.example",
+            "https://kms.example:8443/",
+            "http://127.0.0.1:5000",
+            "http://localhost",
+            "http://[::1]:1",
+        ] {
+            let kms = parse_kms(AwsVariables { endpoint_url_kms: endpoint, ..good }).unwrap().unwrap();
+            assert_eq!(kms.endpoint.as_deref(), Some(endpoint.trim_end_matches('/')));
+        }
+        for endpoint in [
+            "kms.example",
+            "http://kms.example",
+            "http://127.0.0.1.example",
+            "http://127.0.0.1@kms.example",
+            "https://kms.example/path",
+            "https://user@kms.example",
+            "https://",
+            "ftp://kms.example",
+        ] {
+            let refused = parse_kms(AwsVariables { endpoint_url_kms: endpoint, ..good });
+            assert_eq!(refused.err(), Some(EdgeConfigError::KmsEndpoint), "{endpoint}");
+        }
     }
 }

@@ -11,6 +11,7 @@ mod device;
 mod held;
 mod http;
 mod identity;
+mod kms;
 mod platform;
 mod pool;
 mod provisioning;
@@ -25,9 +26,9 @@ mod trust;
 #[cfg(test)]
 mod tests;
 
-pub use config::{EdgeConfig, EdgeConfigError, Variables};
+pub use config::{AwsVariables, EdgeConfig, EdgeConfigError, KmsAccess, Variables};
 pub use http::{Body, Headers, MAX_BODY, Request, Response};
-pub use platform::{Delivery, KvReadError, LogLevel, LogLine, Platform};
+pub use platform::{Delivery, KvReadError, LogLevel, LogLine, Platform, Post, PostError, Posted};
 pub use router::unconfigured;
 
 use self::identity::IdentityStore;

@@ -26,11 +26,48 @@ pub trait Platform: Crypto + VerifySignature {
     /// `seconds`. Best effort: two who ask at once may both be told that they are the first, and a location may forget.
     async fn note_first(&self, name: &str, seconds: u32) -> bool;
 
+    /// Posts to a service that the answer depends on, and waits for what it says: no longer than `timeout_ms` in all.
+    /// Follows no redirect.
+    async fn post(&self, post: Post<'_>) -> Result<Posted, PostError>;
+
     /// Sends a report after the answer has gone out. What fails is logged, and else lost.
     fn deliver(&self, delivery: Delivery);
 
     /// Writes a line to the Worker's log, for operators. Never a secret or a token.
     fn log(&self, line: LogLine<'_>);
+}
+
+/// A request to a service.
+#[derive(Clone, Copy, Debug)]
+pub struct Post<'a> {
+    /// Where it goes.
+    pub url: &'a str,
+    /// Its headers.
+    pub headers: &'a [(&'static str, String)],
+    /// Its body: JSON, so text.
+    pub body: &'a str,
+    /// How long the whole exchange may take, in milliseconds.
+    pub timeout_ms: u32,
+}
+
+/// What a service answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Posted {
+    /// The HTTP status.
+    pub status: u16,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+/// A service that gave no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum PostError {
+    /// Not within the time that it had.
+    #[error("no answer in time")]
+    TimedOut,
+    /// It cannot be reached, or broke off.
+    #[error("it cannot be reached: {0}")]
+    Unreachable(String),
 }
 
 /// Something to tell the control plane: by KV, where it waits if nobody listens, and directly.

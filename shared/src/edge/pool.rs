@@ -8,14 +8,19 @@ use sha2::{Digest, Sha256};
 
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
+use super::kms::{KmsSignError, KmsSigner};
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
-use crate::crypto::Crypto;
+use crate::crypto::{Crypto, ES256_SIGNATURE_LENGTH};
 use crate::device_certificate::{CertificateRules, PoolAnchors};
-use crate::document::{DocumentError, MAX_TOKEN_TTL, PoolDocument, SealedSigningKey, Stamp, Verified};
+use crate::document::{
+    DocumentError, MAX_TOKEN_TTL, PoolDocument, PoolSigningKey, PrivateHalf, Stamp, Verified,
+};
 use crate::id::{Kid, PoolId};
 use crate::jwe::SplitJwe;
+use crate::jwk::Jwk;
+use crate::kms::KmsKeyArn;
 use crate::kv_key::KvKey;
 use crate::oauth::{AuthorizationServerMetadata, OAuthError};
 use crate::time::UnixTime;
@@ -47,7 +52,41 @@ pub(super) struct Pool<C: Crypto> {
 /// The pool's active key, ready to sign.
 pub(super) struct PoolSigner<C: Crypto> {
     pub(super) kid: Kid,
-    pub(super) key: Rc<C::SigningKey>,
+    pub(super) key: Rc<SigningKey<C>>,
+}
+
+/// What signs.
+pub(super) enum SigningKey<C: Crypto> {
+    /// The key itself.
+    Here(C::SigningKey),
+    /// AWS KMS, which has it.
+    Kms(KmsSigner<C::VerifyingKey>),
+}
+
+impl<C: Crypto> SigningKey<C> {
+    /// Whether it is still good for the private half that a document names. A key that was opened stays good however it
+    /// is sealed.
+    fn is_of(&self, private: &PrivateHalf) -> bool {
+        match (self, private) {
+            (Self::Here(_), PrivateHalf::Jwe(_)) => true,
+            (Self::Kms(signer), PrivateHalf::Kms(key)) => signer.is_of(key),
+            (_, _) => false,
+        }
+    }
+}
+
+impl<P: Platform> SigningKey<P> {
+    /// Signs with ES256.
+    pub(super) async fn sign(
+        &self,
+        context: &Context<'_, P>,
+        message: &[u8],
+    ) -> Result<[u8; ES256_SIGNATURE_LENGTH], KmsSignError> {
+        match self {
+            Self::Here(key) => Ok(context.platform.sign(key, message).await?),
+            Self::Kms(signer) => signer.sign(context, message).await,
+        }
+    }
 }
 
 impl<C: Crypto> Pool<C> {
@@ -214,19 +253,21 @@ impl<P: Platform> Edge<P> {
         let Verified { stamp, signed_by, document } = verified;
         let signer = match &document.signing_key {
             None => None,
-            Some(sealed) => {
-                let same =
-                    held.and_then(|held| held.signer.as_ref()).filter(|signer| signer.kid == sealed.kid);
-                let key = match same {
-                    _ if document.jwks.keys.iter().all(|key| key.kid != sealed.kid) => {
-                        let detail = format!("v1/pool/{id}, key {}: it is not in the key set", sealed.kid);
+            Some(named) => {
+                let same = held
+                    .and_then(|held| held.signer.as_ref())
+                    .filter(|signer| signer.kid == named.kid && signer.key.is_of(&named.private));
+                let public = document.jwks.keys.iter().find(|key| key.kid == named.kid);
+                let key = match (public, same) {
+                    (None, _) => {
+                        let detail = format!("v1/pool/{id}, key {}: it is not in the key set", named.kid);
                         context.log(LogLevel::Error, "signing_key_refused", &detail);
                         None
                     }
-                    Some(signer) => Some(signer.key.clone()),
-                    None => self.open(context, id, sealed).await.map(Rc::new),
+                    (Some(_), Some(signer)) => Some(signer.key.clone()),
+                    (Some(public), None) => self.ready(context, id, named, public).await.map(Rc::new),
                 };
-                key.map(|key| PoolSigner { kid: sealed.kid.clone(), key })
+                key.map(|key| PoolSigner { kid: named.kid.clone(), key })
             }
         };
         let jwks = serde_json::to_vec(&document.jwks)?;
@@ -251,40 +292,57 @@ impl<P: Platform> Edge<P> {
         })
     }
 
-    /// Opens the pool's sealed key. None, and a line in the log, where that cannot be: the pool's key set and metadata
-    /// are served all the same.
+    /// Makes the pool's key ready to sign. None, and a line in the log, where that cannot be: the pool's key set and
+    /// metadata are served all the same.
+    async fn ready(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        named: &PoolSigningKey,
+        public: &Jwk,
+    ) -> Option<SigningKey<P>> {
+        let refuse = |reason: &str| {
+            let detail = format!("v1/pool/{id}, key {}: {reason}", named.kid);
+            context.log(LogLevel::Error, "signing_key_refused", &detail);
+        };
+        let outcome = match &named.private {
+            PrivateHalf::Jwe(jwe) => self.open(context, id, &named.kid, jwe).await.map(SigningKey::Here),
+            PrivateHalf::Kms(key) => self.ask_kms(context, key, public).await.map(SigningKey::Kms),
+        };
+        outcome.inspect_err(|reason| refuse(reason)).ok()
+    }
+
+    /// Opens a sealed key. The error is for the log.
     async fn open(
         &self,
         context: &Context<'_, P>,
         id: PoolId,
-        sealed: &SealedSigningKey,
-    ) -> Option<P::SigningKey> {
-        let refuse = |reason: &str| {
-            let detail = format!("v1/pool/{id}, key {}: {reason}", sealed.kid);
-            context.log(LogLevel::Error, "signing_key_refused", &detail);
-        };
-        let jwe = match SplitJwe::parse(&sealed.jwe) {
-            Ok(jwe) => jwe,
-            Err(error) => {
-                refuse(&error.to_string());
-                return None;
-            }
-        };
-        if jwe.header.pool != id || jwe.header.signing_kid != sealed.kid {
-            refuse("it was sealed for another pool or as another key");
-            return None;
+        kid: &Kid,
+        jwe: &str,
+    ) -> Result<P::SigningKey, String> {
+        let jwe = SplitJwe::parse(jwe).map_err(|error| error.to_string())?;
+        if jwe.header.pool != id || jwe.header.signing_kid != *kid {
+            return Err("it was sealed for another pool or as another key".to_owned());
         }
-        let Some(sealing_key) = self.config.sealing_keys.iter().find(|key| key.id() == jwe.header.kid) else {
-            refuse("it was sealed under a key that EDGE_SEALING_KEY does not hold");
-            return None;
-        };
-        match context.platform.open_signing_key(sealing_key, &jwe).await {
-            Ok(key) => Some(key),
-            Err(error) => {
-                refuse(&error.to_string());
-                None
-            }
-        }
+        let sealing_key = self.config.sealing_keys.iter().find(|key| key.id() == jwe.header.kid);
+        let sealing_key =
+            sealing_key.ok_or("it was sealed under a key that EDGE_SEALING_KEY does not hold")?;
+        context.platform.open_signing_key(sealing_key, &jwe).await.map_err(|error| error.to_string())
+    }
+
+    /// Prepares to ask KMS, which is not asked yet. The error is for the log.
+    async fn ask_kms(
+        &self,
+        context: &Context<'_, P>,
+        key: &KmsKeyArn,
+        public: &Jwk,
+    ) -> Result<KmsSigner<P::VerifyingKey>, String> {
+        let access = self.config.kms.as_ref();
+        let access =
+            access.ok_or("it is in KMS, and AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY are not set")?;
+        let public = context.platform.import_public(&public.key).await.map_err(|error| error.to_string())?;
+        let signer = KmsSigner::new(key, access, public);
+        signer.ok_or_else(|| "it is in a part of AWS that needs AWS_ENDPOINT_URL_KMS".to_owned())
     }
 
     /// Verifies a publisher's document; where the held trust does not list its key, with a newer one.

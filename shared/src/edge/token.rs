@@ -112,7 +112,7 @@ impl<P: Platform> Edge<P> {
         };
         let input = token.signing_input(kid).map_err(|error| failed(error.to_string()))?;
         let signature =
-            context.platform.sign(key, input.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
+            key.sign(context, input.as_bytes()).await.map_err(|error| failed(error.to_string()))?;
         let access_token = jws::append_signature(input, &signature);
         let body = TokenResponse {
             access_token: &access_token,

@@ -6,6 +6,7 @@ mod client_assertions;
 mod documents;
 mod fleet;
 mod interleaving;
+mod kms;
 mod provisioning;
 mod requests;
 mod revocation_list;

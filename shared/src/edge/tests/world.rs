@@ -11,6 +11,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use serde_json::Value;
 
+use super::kms::FakeKms;
 use crate::certificate::{SignatureCheck, VerifySignature};
 use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use crate::document::*;
@@ -43,6 +44,8 @@ pub(super) struct Simulation {
     pub(super) notes: RefCell<HashMap<String, UnixTime>>,
     pub(super) delivered: RefCell<Vec<Delivery>>,
     pub(super) log: RefCell<Vec<String>>,
+    /// What KMS does, and what it was asked.
+    pub(super) kms: FakeKms,
     rng: RefCell<ChaCha20Rng>,
 }
 
@@ -118,6 +121,10 @@ impl Platform for Simulation {
         notes.insert(name.to_owned(), end).is_none_or(|end| now >= end)
     }
 
+    async fn post(&self, post: Post<'_>) -> Result<Posted, PostError> {
+        self.kms.post(post)
+    }
+
     fn deliver(&self, delivery: Delivery) {
         self.delivered.borrow_mut().push(delivery);
     }
@@ -164,6 +171,7 @@ impl World {
             notes: RefCell::default(),
             delivered: RefCell::default(),
             log: RefCell::default(),
+            kms: FakeKms::default(),
             rng: RefCell::new(ChaCha20Rng::seed_from_u64(0)),
         };
         let pool = PoolId(uuid::Uuid::from_u128(0xfeed));
@@ -279,10 +287,10 @@ impl World {
             claims_profile: ClaimsProfile::Device,
             audience: vec![],
             jwks: JwkSet { keys: vec![Jwk::es256(self.signing.public().clone())] },
-            signing_key: Some(SealedSigningKey {
+            signing_key: Some(PoolSigningKey {
                 kid: self.signing.kid().clone(),
                 alg: crate::jwk::SigningAlg::ES256,
-                jwe: self.signing.seal(&sealing_key, self.pool).unwrap(),
+                private: PrivateHalf::Jwe(self.signing.seal(&sealing_key, self.pool).unwrap()),
             }),
             cors_origins: vec![],
             trust_anchors: vec![],
@@ -379,6 +387,7 @@ pub(super) fn config_of(roots: &str, min_trust_version: u64, sealing_keys: &str)
         edge_sealing_key: sealing_keys,
         edge_shared_secret: &sealing_key("S"),
         control_plane_url: "https://control.example",
+        aws: AwsVariables::default(),
     })
     .unwrap()
 }
