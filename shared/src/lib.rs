@@ -7,7 +7,7 @@
 //! - [`crypto`]: what a platform's cryptography must be able to do; [`host`] is one, the Worker's WebCrypto the other
 //! - [`kv_key`], [`document`]: what stands in KV, how it is signed and how it is checked
 //! - [`kms`]: AWS KMS, as far as the edge speaks to it itself
-//! - [`publisher_key`]: when which publisher key signs
+//! - [`publisher_key`], [`signing_key`]: when which publisher key signs documents, and which of a pool's keys its tokens
 //! - [`oauth`], [`access_token`]: requests, errors, metadata and the access token
 //! - [`assertion`]: the JWTs by which clients and devices prove who they are
 //! - [`certificate`]: certificate chains of devices, and the roots that they lead to
@@ -37,5 +37,6 @@ pub mod oauth;
 pub mod publisher_key;
 pub mod scope;
 pub mod secret;
+pub mod signing_key;
 pub mod status_list;
 pub mod time;

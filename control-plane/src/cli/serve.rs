@@ -16,6 +16,7 @@ use crate::edge_reports::EdgeReports;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::Housekeeping;
 use crate::http::{self, App};
+use crate::key_maker::KeyMaker;
 use crate::kv::KvApi;
 use crate::metrics::Metrics;
 use crate::publisher::{Publications, Publisher, PublisherSettings};
@@ -23,6 +24,7 @@ use crate::root::RootSigner;
 use crate::server::ServerLimits;
 use crate::service::api_key_use::ApiKeyUses;
 use crate::service::{self, Context};
+use crate::signing_keys::SigningKeys;
 use crate::{server, store, telemetry};
 
 /// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
@@ -38,6 +40,8 @@ const USES_WRITE: Duration = Duration::from_secs(1);
 
 /// How often KV is searched for reports of the edge that have not come otherwise.
 const EDGE_REPORTS: Duration = Duration::from_secs(10);
+/// How often it is asked whose signing keys are due.
+const SIGNING_KEYS: Duration = Duration::from_secs(1);
 
 /// Serves until SIGTERM or SIGINT.
 pub(super) async fn serve() -> Result<(), CommandError> {
@@ -58,6 +62,8 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         db: db.clone(),
         clock: clock.clone(),
         entropy: entropy.clone(),
+        key_maker: KeyMaker { master_key: config.master_key.clone(), entropy: entropy.clone() },
+        key_times: config.key_times,
         master_key: config.master_key.clone(),
         publications: publications.clone(),
         metrics: metrics.clone(),
@@ -84,6 +90,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         say(&format!("The first global admin API key, shown this once: {}", key.expose()))?;
     }
     let edge_reports = EdgeReports { context: context.clone(), kv: kv.clone(), interval: EDGE_REPORTS };
+    let signing_keys = SigningKeys { context: context.clone(), interval: SIGNING_KEYS };
     let publisher = Publisher {
         db: db.clone(),
         clock,
@@ -100,6 +107,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     .start();
     let housekeeping = housekeeping.start();
     let edge_reports = edge_reports.start();
+    let signing_keys = signing_keys.start();
     tracing::info!(address = %listener.local_addr()?, "listening");
 
     let uses = context.api_key_uses.clone();
@@ -113,7 +121,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     }
     // The batch under way is a matter of milliseconds; where it is not, the database undoes it.
     let housekeeping = tokio::time::timeout(PUBLISHER_STOP, async {
-        tokio::join!(housekeeping.stop(), edge_reports.stop());
+        tokio::join!(housekeeping.stop(), edge_reports.stop(), signing_keys.stop());
     });
     // Until now it has published what the last requests changed.
     let (publisher, housekeeping) =

@@ -17,6 +17,7 @@ use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::publisher_key::Schedule;
 use keypost_shared::secret::{ApiKey, SecretText};
+use keypost_shared::signing_key::Times;
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
@@ -123,6 +124,8 @@ pub struct ServeConfig {
     pub traces: Option<TracesConfig>,
     /// `KEYPOST_KV_*`.
     pub kv: KvConfig,
+    /// `KEYPOST_SIGNING_KEY_SECONDS`: how long a pool's key stands in its key set before it signs.
+    pub key_times: Times,
     /// `KEYPOST_PUBLISHER_KEY_SECONDS`: how long a publisher key stands in `v1/trust`, and then signs.
     pub publisher_schedule: Schedule,
 }
@@ -224,6 +227,8 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
         .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
+    let key_times = reader
+        .optional("KEYPOST_SIGNING_KEY_SECONDS", "3600", |text| values::signing_key_seconds(text, mode));
     let (master_key, sealing_key, edge_secrets) = secrets?;
     Some(ServeConfig {
         common: common?,
@@ -241,6 +246,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         traces: traces?,
         kv: kv?,
         publisher_schedule: publisher_schedule?,
+        key_times: key_times?,
     })
 }
 

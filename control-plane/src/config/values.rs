@@ -6,6 +6,7 @@ use std::str::FromStr;
 use ipnet::IpNet;
 use keypost_shared::publisher_key::Schedule;
 use keypost_shared::secret::{ApiKey, KeyKind, SecretText};
+use keypost_shared::signing_key::Times;
 use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
@@ -145,6 +146,13 @@ pub(super) fn publisher_key_seconds(text: &str, mode: Mode) -> Result<Schedule, 
     let least = if mode == Mode::Dev { 1 } else { 3600 };
     let seconds: u32 = integer(text, least, 7 * 86_400)?;
     Ok(Schedule { stand: seconds.into(), sign: seconds.into() })
+}
+
+/// Verifiers keep key sets for minutes: an hour covers them all. On one machine they can be asked to be quicker.
+pub(super) fn signing_key_seconds(text: &str, mode: Mode) -> Result<Times, String> {
+    let least = if mode == Mode::Dev { 1 } else { 3600 };
+    let seconds: u32 = integer(text, least, 7 * 86_400)?;
+    Ok(Times::standing(seconds.into()))
 }
 
 /// Whether 32 bytes may have come from a random generator. That fewer than 16 of them differ, or that all are printable,

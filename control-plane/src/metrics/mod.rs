@@ -46,6 +46,7 @@ struct Inner {
     kv_seconds: Family<KvOperationLabels, Histogram, fn() -> Histogram>,
     published: Counter,
     publish_failures: Counter,
+    signing_key_failures: Counter,
     housekeeping_runs: Family<OutcomeLabels, Counter>,
     purged: Family<KindLabels, Counter>,
     edge_reports: Family<OutcomeLabels, Counter>,
@@ -122,6 +123,7 @@ impl Metrics {
             kv_seconds: Family::new_with_constructor(kv_seconds),
             published: Counter::default(),
             publish_failures: Counter::default(),
+            signing_key_failures: Counter::default(),
             housekeeping_runs: Family::default(),
             purged: Family::default(),
             edge_reports: Family::default(),
@@ -175,6 +177,11 @@ impl Metrics {
     /// So many documents could not be made or written; each is tried again.
     pub fn publish_failed(&self, documents: usize) {
         self.0.publish_failures.inc_by(u64::try_from(documents).unwrap_or(u64::MAX));
+    }
+
+    /// A pool's signing keys could not be seen to; it is tried again.
+    pub fn signing_key_failed(&self) {
+        self.0.signing_key_failures.inc();
     }
 
     /// Housekeeping has run, or another control plane was about it.
@@ -281,6 +288,11 @@ impl Inner {
             "edge_reports_refused",
             "Reports of devices that the edge let in and that are refused",
             self.edge_reports_refused.clone(),
+        );
+        registry.register(
+            "signing_key_failures",
+            "Pools whose signing keys could not be seen to; it is tried again",
+            self.signing_key_failures.clone(),
         );
         registry.register("housekeeping_runs", "Runs of housekeeping", self.housekeeping_runs.clone());
         registry.register("housekeeping_purged", "Rows that housekeeping removed", self.purged.clone());

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
+use keypost_shared::id::Kid;
 use keypost_shared::kv_key::KvKey;
 use time::OffsetDateTime;
 use tokio::time::{Instant, timeout};
@@ -18,6 +19,7 @@ use super::pace::{Pace, backoff};
 use crate::entropy::random_uuid;
 use crate::kv::{KvError, Metadata, Outcome, Pair};
 use crate::store::publication::{Failed, LeaseRequest, Leased, Priority, Written};
+use crate::store::signing_key::Named;
 use crate::store::{self, StoreError};
 use crate::telemetry::traces;
 
@@ -170,7 +172,24 @@ impl Lane {
         }
         let broken = batch.broken.iter().map(|(leased, error)| (leased, error.to_string()));
         self.note_failed(lease, broken, None).await?;
-        Ok(batch.ready)
+        Ok(self.note_named(lease, batch.ready).await?)
+    }
+
+    /// Notes which keys the documents let sign, and until when: before they are sent, because whoever retires a key must
+    /// know of every document that names it. One that names a key that has been retired or revoked meanwhile is not sent.
+    async fn note_named(&self, lease: &Lease, mut ready: Vec<Rendered>) -> Result<Vec<Rendered>, StoreError> {
+        let names = |one: &Rendered| one.document.as_ref().and_then(|document| document.names.clone());
+        let named: Vec<Named> = ready.iter().filter_map(names).collect();
+        if named.is_empty() {
+            return Ok(ready);
+        }
+        let mut tx = self.publisher.db.begin().await?;
+        let outdated = store::signing_key::note_named(&mut tx, &named).await?;
+        tx.commit().await?;
+        let outdated: Vec<KvKey> = outdated.into_iter().map(KvKey::Pool).collect();
+        ready.retain(|one| !outdated.contains(&one.leased.key));
+        self.release(lease, &outdated).await?;
+        Ok(ready)
     }
 
     /// Makes one call within the pace and the lease. The permission for the first was had before the lease.
@@ -257,10 +276,24 @@ impl Lane {
             .filter(|one| one.leased.key == KvKey::Trust)
             .find_map(|one| one.document.as_ref())
             .map(|document| document.lists.clone());
+        let key_sets: Vec<(KvKey, Vec<Kid>)> = done
+            .iter()
+            .filter(|one| matches!(one.leased.key, KvKey::Pool(_)))
+            .filter_map(|one| Some((one.leased.key.clone(), one.document.as_ref()?.lists.clone())))
+            .collect();
         let written: Vec<Written> = done.into_iter().map(written).collect();
         let now = self.publisher.clock.now();
         let mut tx = self.publisher.db.begin().await?;
+        // Keys are locked before publications, as by whoever rotates them.
+        let kids: Vec<Kid> = key_sets.iter().flat_map(|(_, kids)| kids).cloned().collect();
+        let mut unpublished = store::signing_key::lock_unpublished(&mut tx, &kids).await?;
         let mine = store::publication::complete(&mut tx, lease.id, &written, lease.leased_at, now).await?;
+        if !unpublished.is_empty() {
+            let lost = key_sets.iter().filter(|(key, _)| !mine.contains(key));
+            let lost: HashSet<&Kid> = lost.flat_map(|(_, kids)| kids).collect();
+            unpublished.retain(|kid| !lost.contains(kid));
+            store::signing_key::set_published(&mut tx, &unpublished, now).await?;
+        }
         if let Some(kids) = listed
             && mine.contains(&KvKey::Trust)
         {

@@ -20,9 +20,11 @@ use time::OffsetDateTime;
 
 use crate::clock::{seconds, unix};
 use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
+use crate::key_maker::StoredPrivate;
 use crate::root::RootSigner;
 use crate::service::pool_urls::PoolUrls;
 use crate::store::publication::Leased;
+use crate::store::signing_key::Named;
 use crate::store::snapshot::{ClientRows, DeviceRows, DeviceState, PoolRows, TrustRows};
 
 /// `v1/trust` outlives the longest window of all pools by a day, so that no pool ever ends early for its sake.
@@ -41,8 +43,10 @@ pub(super) struct SignedDocument {
     pub(super) digest: [u8; 32],
     pub(super) signed_by: Kid,
     pub(super) resign_at: Option<OffsetDateTime>,
-    /// For `v1/trust`: the keys that it lists.
+    /// For `v1/trust` and pools: the keys that it lists.
     pub(super) lists: Vec<Kid>,
+    /// For pools: the key that it lets sign.
+    pub(super) names: Option<Named>,
 }
 
 /// Why a document cannot be made.
@@ -50,6 +54,8 @@ pub(super) struct SignedDocument {
 pub(super) enum RenderError {
     #[error("a signing key does not open: {0}")]
     Open(#[from] OpenError),
+    #[error("a signing key is kept with AWS KMS, which this control plane is not set up for")]
+    NoBackend,
     #[error("a signing key cannot be sealed: {0}")]
     Seal(#[from] CryptoError),
     #[error("the scopes in the database are wrong: {0}")]
@@ -81,6 +87,7 @@ pub(super) fn trust(
         signed_by: root.kid().clone(),
         resign_at: Some(now + TRUST_RESIGN),
         lists,
+        names: None,
     })
 }
 
@@ -91,14 +98,20 @@ pub(super) fn pool(
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
     let mut signing_key = None;
+    let mut ends_at = None;
     for key in &rows.keys {
-        if let Some(sealed) = &key.active_private_sealed {
-            let private = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
-            let jwe = private.seal(keys.sealing_key, rows.id)?;
-            let private = PrivateHalf::Jwe(jwe);
-            signing_key = Some(PoolSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, private });
-        }
+        // Past its end a key signs nothing; that no other has taken its place is for the schedule to say.
+        let Some(signs) = key.signs.as_ref().filter(|signs| signs.ends_at.is_none_or(|end| end > now)) else {
+            continue;
+        };
+        let StoredPrivate::Local { sealed } = &signs.private else { return Err(RenderError::NoBackend) };
+        let private = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
+        let jwe = private.seal(keys.sealing_key, rows.id)?;
+        let private = PrivateHalf::Jwe(jwe);
+        signing_key = Some(PoolSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, private });
+        ends_at = signs.ends_at;
     }
+    let lists: Vec<Kid> = rows.keys.iter().map(|key| key.kid.clone()).collect();
     let earlier_ttl = rows.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
     let document = PoolDocument {
         kind: rows.kind,
@@ -120,7 +133,16 @@ pub(super) fn pool(
         deleted: false,
     };
     let window = seconds(rows.max_staleness_seconds);
-    sign(leased, &document, Some(window), keys, now)
+    // No document lasts longer than the key that it names.
+    let until = (now + window).min(ends_at.unwrap_or(now + window));
+    let shortened = Duration::try_from(until - now).unwrap_or_default();
+    let names = document.signing_key.as_ref().map(|key| Named {
+        pool: rows.id,
+        kid: key.kid.clone(),
+        tokens_until: until + Duration::from_secs(document.token_ttl),
+    });
+    let signed = sign(leased, &document, Some(shortened), keys, now)?;
+    Ok(SignedDocument { resign_at: Some(now + window / RESIGN_PART), lists, names, ..signed })
 }
 
 pub(super) fn client(
@@ -196,6 +218,7 @@ fn sign<T: Document>(
         signed_by: keys.publisher.kid().clone(),
         resign_at: window.map(|window| now + window / RESIGN_PART),
         lists: Vec::new(),
+        names: None,
     })
 }
 

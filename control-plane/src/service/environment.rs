@@ -2,7 +2,6 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keypost_shared::host::PrivateKey;
 use keypost_shared::id::{EnvId, OrgId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use utoipa::ToSchema;
@@ -11,12 +10,10 @@ use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, CreateError, PUBLISH_PATIENCE};
-use crate::crypto_at_rest::KeyPurpose;
+use super::{ChangeError, Context, CreateError, PUBLISH_PATIENCE, signing_key};
 use crate::entropy::random_uuid;
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::publication::{Mark, Priority};
-use crate::store::signing_key::NewSigningKey;
 use crate::store::{self, StoreError};
 
 /// The tags of a device where its environment names none (api.md §3).
@@ -92,8 +89,7 @@ pub async fn create(
     let longest_window = store::snapshot::longest_window(change.tx()).await?;
     store::environment::insert(change.tx(), scope, &environment).await?;
     let window = store::client_pool::insert(change.tx(), &env_scope, now).await?;
-    add_key(change, &env_scope, true).await?;
-    add_key(change, &env_scope, false).await?;
+    signing_key::add_first(change, &env_scope).await?;
     change.mark(KvKey::Pool(pool_id), Priority::Change);
     if longest_window.is_none_or(|longest| longest < window) {
         change.mark(KvKey::Trust, Priority::Change);
@@ -182,20 +178,6 @@ pub async fn replace(
 /// What the tokens of its devices have from an environment.
 fn claims_of(environment: &Environment) -> (&BTreeMap<String, String>, Option<&str>, &[String]) {
     (&environment.tag_defaults, environment.primary_server_url.as_deref(), &environment.server_urls)
-}
-
-async fn add_key(change: &mut Change, scope: &EnvScope, active: bool) -> Result<(), CreateError> {
-    let mut rng = change.rng();
-    let key = PrivateKey::generate(&mut rng);
-    let private_sealed = change.context().master_key.seal(KeyPurpose::Pool(scope.pool()), &key, &mut rng)?;
-    let new = NewSigningKey {
-        kid: key.kid(),
-        public: key.public(),
-        private_sealed: &private_sealed,
-        active,
-        created_at: change.now(),
-    };
-    Ok(store::signing_key::insert(change.tx(), scope, &new).await?)
 }
 
 pub(super) fn target(scope: &EnvScope) -> Target {

@@ -28,6 +28,7 @@ pub mod pool_urls;
 pub mod precondition;
 pub mod provisioning_policy;
 pub mod service_client;
+pub mod signing_key;
 pub mod sync;
 pub mod trust_anchor;
 
@@ -35,6 +36,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use keypost_shared::edge_report::SharedSecret;
+use keypost_shared::signing_key::Times;
 use sqlx::pool::PoolConnection;
 use sqlx::{PgPool, Postgres, Transaction};
 use time::OffsetDateTime;
@@ -46,6 +48,7 @@ use crate::clock::Clock;
 use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
 use crate::entropy::{Entropy, Rng};
+use crate::key_maker::KeyMaker;
 use crate::metrics::Metrics;
 use crate::publisher::Publications;
 use crate::store::StoreError;
@@ -65,6 +68,10 @@ pub struct Context {
     pub entropy: Arc<dyn Entropy>,
     /// Encrypts private keys at rest.
     pub master_key: MasterKey,
+    /// Makes signing keys.
+    pub key_maker: KeyMaker,
+    /// How long signing keys stand before they sign.
+    pub key_times: Times,
     /// The publisher, as far as the rules know it.
     pub publications: Publications,
     /// What is counted.

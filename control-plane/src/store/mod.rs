@@ -179,6 +179,8 @@ pub enum AdvisoryLock {
     Housekeeping = 0x6b70_0004,
     /// Take up what the edge has left in KV.
     EdgeReports = 0x6b70_0005,
+    /// Look after the signing keys of pools.
+    SigningKeys = 0x6b70_0006,
 }
 
 /// Reads an id that the control plane itself wrote.

@@ -18,7 +18,9 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::client_pool::{PolicyColumns, read_policy, read_profile};
+use super::signing_key::read_private;
 use super::{StoreError, corrupt, denied_certificate, fingerprint, hash, id};
+use crate::key_maker::StoredPrivate;
 
 /// What `v1/trust` is made from.
 #[derive(Debug)]
@@ -67,8 +69,16 @@ pub struct KeyRow {
     pub kid: Kid,
     /// The public half.
     pub public: EcPublicJwk,
-    /// The private half of the one that signs, encrypted under the master key.
-    pub active_private_sealed: Option<Vec<u8>>,
+    /// For the one that signs: what it signs with.
+    pub signs: Option<SigningRow>,
+}
+
+/// The key that signs.
+pub struct SigningRow {
+    /// Where the private half is.
+    pub private: StoredPrivate,
+    /// When it signs no more, whatever happens.
+    pub ends_at: Option<OffsetDateTime>,
 }
 
 /// What a client's document is made from.
@@ -165,8 +175,8 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
     let ids: Vec<Uuid> = pools.iter().map(|pool| pool.0).collect();
     let mut keys: BTreeMap<PoolId, Vec<KeyRow>> = BTreeMap::new();
     let key_rows = sqlx::query!(
-        r#"select pool_id, kid, public_jwk as "public_jwk: Json<EcPublicJwk>",
-                  case when state = 'active' then private_sealed end as active_private_sealed
+        r#"select pool_id, kid, public_jwk as "public_jwk: Json<EcPublicJwk>", state, backend, key_mode, kms_key_id,
+                  kms_data_key, private_sealed, ends_at
              from signing_key
             where pool_id = any($1) and state in ('next', 'active', 'retiring')
             order by created_at, kid"#,
@@ -175,11 +185,15 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
     .fetch_all(&mut *tx)
     .await?;
     for row in key_rows {
-        keys.entry(PoolId(row.pool_id)).or_default().push(KeyRow {
-            kid: id("signing_key.kid", &row.kid)?,
-            public: row.public_jwk.0,
-            active_private_sealed: row.active_private_sealed,
-        });
+        let signs = if row.state == "active" {
+            let (mode, sealed) = (row.key_mode.as_deref(), row.private_sealed);
+            let private = read_private(&row.backend, mode, row.kms_key_id, row.kms_data_key, sealed)?;
+            private.map(|private| SigningRow { private, ends_at: row.ends_at })
+        } else {
+            None
+        };
+        let kid = id("signing_key.kid", &row.kid)?;
+        keys.entry(PoolId(row.pool_id)).or_default().push(KeyRow { kid, public: row.public_jwk.0, signs });
     }
     let mut certificates = certificates(tx, &ids).await?;
     let mut defaults = device_defaults(tx, &ids).await?;

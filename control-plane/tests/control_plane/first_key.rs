@@ -5,6 +5,7 @@ use std::sync::Arc;
 use keypost::config::Mode;
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
+use keypost::key_maker::KeyMaker;
 use keypost::metrics::Metrics;
 use keypost::publisher::Publications;
 use keypost::service::Context;
@@ -12,6 +13,7 @@ use keypost::service::api_key::{authenticate, ensure_first};
 use keypost::service::audit::RequestSource;
 use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::secret::{ApiKey, KeyKind};
+use keypost_shared::signing_key::Times;
 use rand_core::OsRng;
 
 use crate::support::{TestClock, TestDatabase, secret};
@@ -28,6 +30,11 @@ fn context(database: &TestDatabase) -> Context {
         edge_url: String::new(),
         public_url: String::new(),
         mode: Mode::Dev,
+        key_maker: KeyMaker {
+            master_key: MasterKey::parse(&secret(1)).unwrap(),
+            entropy: Arc::new(SystemEntropy),
+        },
+        key_times: Times::default(),
         edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
     }
 }

@@ -1,7 +1,9 @@
 //! From an organization to an app, and the documents that come of it.
 
 use keypost_shared::crypto::Crypto;
-use keypost_shared::document::{ClaimsProfile, ClientDocument, ClientStatus, ClientSubject, PoolDocument};
+use keypost_shared::document::{
+    ClaimsProfile, ClientDocument, ClientStatus, ClientSubject, PoolDocument, PrivateHalf,
+};
 use keypost_shared::host::HostCrypto;
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::kv_key::KvKey;
@@ -37,7 +39,8 @@ async fn an_environment_answers_once_its_signed_pool_document_is_in_kv() {
 
     let sealed = document.signing_key.unwrap();
     assert!(document.jwks.keys.iter().any(|jwk| jwk.kid == sealed.kid));
-    let jwe = SplitJwe::parse(&sealed.jwe).unwrap();
+    let PrivateHalf::Jwe(jwe) = &sealed.private else { panic!("it is not sealed") };
+    let jwe = SplitJwe::parse(jwe).unwrap();
     assert_eq!((jwe.header.pool.to_string().as_str(), &jwe.header.signing_kid), (pool, &sealed.kid));
     let sealing_key = SealingKey::parse_list(&secret(2)).unwrap().remove(0);
     let opened = HostCrypto.open_signing_key(&sealing_key, &jwe).await.unwrap();

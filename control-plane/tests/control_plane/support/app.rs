@@ -8,11 +8,13 @@ use keypost::config::{Mode, RateLimitConfig};
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App, PeerAddress};
+use keypost::key_maker::KeyMaker;
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::{self, Context};
 use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::secret::{ApiKey, KeyKind};
+use keypost_shared::signing_key::Times;
 use rand_core::OsRng;
 use serde_json::{Value, json};
 use tower::ServiceExt;
@@ -93,6 +95,11 @@ impl TestApp {
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
             master_key: MasterKey::parse(&secret(1)).unwrap(),
+            key_maker: KeyMaker {
+                master_key: MasterKey::parse(&secret(1)).unwrap(),
+                entropy: Arc::new(SystemEntropy),
+            },
+            key_times: Times::default(),
             publications: publisher.publications.clone(),
             metrics: publisher.metrics.clone(),
             api_key_uses: ApiKeyUses::default(),
