@@ -1,11 +1,12 @@
 //! `keypost certificate`
 
 use std::io::Read;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use keypost_shared::certificate::Fingerprint;
 use keypost_shared::id::PoolId;
+use serde::Deserialize;
 use uuid::Uuid;
 
 use super::api::Place;
@@ -189,24 +190,46 @@ impl CertificateArgs {
                     .with_some("assertion", assertion.as_ref())?
                     .with_some("at", at.as_ref())?;
                 let place = within.roots().then("explain");
-                output.one(&api.ask(&place, body.to_bytes()?).await?)
+                let answer = api.ask(&place, body.to_bytes()?).await?;
+                let Explanation { steps } = answer.read()?;
+                output.one_and(&answer, &["steps"], steps.into_iter().map(Step::line))
             }
         }
     }
 }
 
-fn read(file: &PathBuf) -> Result<Vec<u8>, CommandError> {
-    let mut bytes = Vec::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    } else {
-        std::fs::File::open(file)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
+/// What is shown of an explanation in a way of its own.
+#[derive(Deserialize)]
+struct Explanation {
+    steps: Vec<Step>,
+}
+
+#[derive(Deserialize)]
+struct Step {
+    rule: String,
+    holds: bool,
+    detail: String,
+}
+
+impl Step {
+    fn line(self) -> String {
+        format!("  {}  {:<16}  {}", if self.holds { "yes" } else { "NO " }, self.rule, self.detail)
     }
+}
+
+fn read(file: &Path) -> Result<Vec<u8>, CommandError> {
+    let mut bytes = Vec::new();
+    let read = if file.as_os_str() == "-" {
+        std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes)
+    } else {
+        std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
+    };
+    read.map_err(|reason| CommandError::File { path: file.to_owned(), reason })?;
     Ok(bytes)
 }
 
 /// A form with a file.
-fn form(file: &PathBuf, replaces: Option<Fingerprint>) -> Result<Vec<u8>, CommandError> {
+fn form(file: &Path, replaces: Option<Fingerprint>) -> Result<Vec<u8>, CommandError> {
     let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
     let name = printable(&name).replace('"', "'");
     let mut form = Vec::new();

@@ -40,6 +40,25 @@ impl Output {
         say(&fields.table(&[]))
     }
 
+    /// One thing: its fields but these, and then more lines, which the caller makes of those.
+    pub(super) fn one_and(
+        self,
+        answer: &Answer,
+        without: &[&str],
+        lines: impl Iterator<Item = String>,
+    ) -> Result<(), CommandError> {
+        if self.json {
+            return say(answer.json());
+        }
+        let fields: Fields = answer.read()?;
+        let mut text = fields.table(without);
+        for line in lines {
+            text.push('\n');
+            text.push_str(&printable(&line));
+        }
+        say(&text)
+    }
+
     /// A thing with a secret, which stands on standard output alone, so that it can be piped or kept in a variable; what
     /// belongs to it goes to standard error.
     pub(super) fn secret(self, answer: &Answer, field: &str) -> Result<(), CommandError> {

@@ -8,12 +8,9 @@ use axum::http::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, RETRY_AFTER, WWW_AU
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::{IntoResponse, Response};
 use keypost_shared::certificate::root_upload::RootUploadError;
-use keypost_shared::time::UnixTime;
 use serde::Serialize;
-use time::format_description::well_known::Rfc3339;
 use utoipa::ToSchema;
 
-use crate::clock::from_unix;
 use crate::service::access::Denied;
 use crate::service::activation::ActivationError;
 use crate::service::api_key::{ApiKeyError, AuthenticationError};
@@ -395,18 +392,7 @@ impl From<UploadError> for Problem {
     fn from(error: UploadError) -> Self {
         match error {
             UploadError::Root(RootUploadError::Crypto(error)) => Self::internal(&error),
-            UploadError::Root(error) => {
-                let (code, detail) = (error.code(), error.to_string());
-                match error {
-                    RootUploadError::Expired(at) => {
-                        Self::no_root(code, &format!("it expired at {}", date(at)))
-                    }
-                    RootUploadError::NotYetValid(at) => {
-                        Self::no_root(code, &format!("it is not valid before {}", date(at)))
-                    }
-                    _ => Self::no_root(code, &detail),
-                }
-            }
+            UploadError::Root(error) => Self::no_root(error.code(), &error.to_string()),
             UploadError::TooMany => Self::too_many(error.to_string()),
             UploadError::UnknownReplaced => {
                 Self::invalid_field("replaces", "must be the fingerprint of another root of the pool")
@@ -414,10 +400,6 @@ impl From<UploadError> for Problem {
             UploadError::Create(error) => not_created(error, "a certificate", "client pool"),
         }
     }
-}
-
-fn date(at: UnixTime) -> String {
-    from_unix(at).format(&Rfc3339).unwrap_or_default()
 }
 
 impl From<DenyError> for Problem {

@@ -4,6 +4,7 @@ use std::fmt;
 
 use super::asn1::Malformed;
 use super::general_name::NameForm;
+use super::time::InWords;
 use crate::time::UnixTime;
 
 /// A refusal: the first rule that did not hold, and which certificate broke it.
@@ -110,10 +111,10 @@ pub enum Problem {
     #[error("the subject is empty")]
     SubjectEmpty,
     /// The validity period has not begun.
-    #[error("not valid before {0}")]
+    #[error("not valid before {}", InWords(*.0))]
     NotYetValid(UnixTime),
     /// The validity period is over.
-    #[error("expired at {0}")]
+    #[error("expired at {}", InWords(*.0))]
     Expired(UnixTime),
     /// A critical extension that is not processed here (§4.2).
     #[error("the critical extension {0} is not understood")]
@@ -142,7 +143,7 @@ pub enum Problem {
     #[error("more intermediates follow than its path length allows")]
     PathLengthExceeded,
     /// It issued a certificate and is no CA (§6.1.4 (k)).
-    #[error("not a CA certificate")]
+    #[error("its basicConstraints do not make it a CA")]
     NotACa,
     /// It issued a certificate and its keyUsage does not include keyCertSign (§6.1.4 (n)).
     #[error("its key usage does not include signing certificates")]

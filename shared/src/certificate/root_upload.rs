@@ -7,6 +7,7 @@ use super::parsed::Certificate;
 use super::path::{check_ca, check_every, signature_check};
 use super::refusal::{Place, Problem};
 use super::signature::VerifySignature;
+use super::time::InWords;
 use super::trust_anchor::TrustAnchor;
 use super::{MAX_CERTIFICATE_LENGTH, Rules};
 use crate::crypto::CryptoError;
@@ -42,10 +43,10 @@ pub enum RootUploadError {
     #[error("not self-signed: upload the root, not an intermediate")]
     NotSelfSigned,
     /// Its validity is over.
-    #[error("it expired at {0}")]
+    #[error("it expired at {}", InWords(*.0))]
     Expired(UnixTime),
     /// Its validity has not begun.
-    #[error("it is not valid before {0}")]
+    #[error("it is not valid before {}", InWords(*.0))]
     NotYetValid(UnixTime),
     /// A key that is not accepted.
     #[error("its key is not accepted: {0}")]

@@ -2,12 +2,15 @@
 //! in UTC. Either form is taken for any year that it can express, because a CA that chose the wrong one is still
 //! understood.
 
+use std::fmt;
+
 use der::Tag;
 
 use super::asn1::{Element, Malformed};
 use crate::time::UnixTime;
 
 const SECONDS_A_DAY: i64 = 86_400;
+const DAYS_IN_400_YEARS: i64 = 146_097;
 
 pub(crate) fn read(element: &Element<'_>) -> Result<UnixTime, Malformed> {
     let malformed = Malformed("validity");
@@ -65,6 +68,27 @@ fn days_from_epoch(year: i64, month: i64, day: i64) -> i64 {
     365 * year + leap_days + (153 * from_march + 2) / 5 + day - 1 - days_before_epoch
 }
 
+/// A time as a person reads it: `2026-01-31T12:00:00Z`.
+pub(crate) struct InWords(pub(crate) UnixTime);
+
+impl fmt::Display for InWords {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (days, second) = (self.0.0.div_euclid(SECONDS_A_DAY), self.0.0.rem_euclid(SECONDS_A_DAY));
+        // The inverse of `days_from_epoch`, whose years begin in March.
+        let days = days.saturating_add(719_468);
+        let (era, day_of_era) = (days.div_euclid(DAYS_IN_400_YEARS), days.rem_euclid(DAYS_IN_400_YEARS));
+        let leap_days = day_of_era / 1460 - day_of_era / 36_524 + day_of_era / 146_096;
+        let year_of_era = (day_of_era - leap_days) / 365;
+        let day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+        let from_march = (5 * day_of_year + 2) / 153;
+        let day = day_of_year - (153 * from_march + 2) / 5 + 1;
+        let month = (from_march + 2) % 12 + 1;
+        let year = era * 400 + year_of_era + i64::from(month <= 2);
+        let (hour, minute, second) = (second / 3600, second / 60 % 60, second % 60);
+        write!(f, "{year:04}-{month:02}-{day:02}T{hour:02}:{minute:02}:{second:02}Z")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -104,6 +128,27 @@ mod tests {
                     expected += 1;
                 }
             }
+        }
+    }
+
+    #[test]
+    fn a_time_is_shown_as_it_was_read() {
+        let shown = |seconds: i64| InWords(UnixTime(seconds)).to_string();
+        assert_eq!(shown(0), "1970-01-01T00:00:00Z");
+        assert_eq!(shown(-1), "1969-12-31T23:59:59Z");
+        assert_eq!(shown(951_782_400), "2000-02-29T00:00:00Z");
+        assert_eq!(shown(253_402_300_799), "9999-12-31T23:59:59Z");
+        assert_eq!(shown(-62_167_219_200), "0000-01-01T00:00:00Z");
+        for year in 1900..2300 {
+            for month in 1..=12 {
+                for day in 1..=days_in(year, month).unwrap() {
+                    let midnight = days_from_epoch(year, month, day) * SECONDS_A_DAY;
+                    assert_eq!(shown(midnight + 3661), format!("{year}-{month:02}-{day:02}T01:01:01Z"));
+                }
+            }
+        }
+        for far in [i64::MIN, i64::MAX] {
+            assert!(shown(far).ends_with('Z'));
         }
     }
 

@@ -1,5 +1,6 @@
 //! The commands that ask a running control plane: the real binary, over real sockets.
 
+mod certificates;
 mod faults;
 mod import;
 mod verbs;
