@@ -91,24 +91,31 @@ impl EdgeReports {
         // Not a connection of the pool's, which are there for requests. The lock ends with it, whatever happens.
         let options = self.context.db.connect_options();
         let mut connection = PgConnection::connect_with(options.as_ref()).await.map_err(StoreError::from)?;
+        let found = if store::try_lock_for_connection(&mut connection, AdvisoryLock::EdgeReports).await? {
+            self.take_up_all(left).await
+        } else {
+            Ok(Found::default())
+        };
+        store::unlock_and_close(connection).await?;
+        found
+    }
+
+    async fn take_up_all(&self, left: &mut Option<usize>) -> Result<Found, SearchError> {
         let mut found = Found::default();
-        if store::try_lock_for_connection(&mut connection, AdvisoryLock::EdgeReports).await? {
-            let mut cursor = None;
-            for _ in 0..MOST_PAGES {
-                let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
-                *left = Some(left.unwrap_or(0) + page.names.iter().filter(|name| waits(name)).count());
-                for names in page.names.chunks(READ_AT_ONCE) {
-                    self.context.metrics.edge_reports_waiting(*left);
-                    let gone = self.take_up(names, &mut found).await?;
-                    *left = left.map(|left| left.saturating_sub(gone));
-                }
-                cursor = page.cursor;
-                if cursor.is_none() {
-                    break;
-                }
+        let mut cursor = None;
+        for _ in 0..MOST_PAGES {
+            let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
+            *left = Some(left.unwrap_or(0) + page.names.iter().filter(|name| waits(name)).count());
+            for names in page.names.chunks(READ_AT_ONCE) {
+                self.context.metrics.edge_reports_waiting(*left);
+                let gone = self.take_up(names, &mut found).await?;
+                *left = left.map(|left| left.saturating_sub(gone));
+            }
+            cursor = page.cursor;
+            if cursor.is_none() {
+                break;
             }
         }
-        connection.close().await.map_err(StoreError::from)?;
         Ok(found)
     }
 

@@ -131,7 +131,7 @@ impl Housekeeping {
         } else {
             Ok(Run::Elsewhere)
         };
-        connection.close().await?;
+        store::unlock_and_close(connection).await?;
         run
     }
 

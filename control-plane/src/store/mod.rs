@@ -165,6 +165,13 @@ pub async fn try_lock_for_connection(
     Ok(taken == Some(true))
 }
 
+/// Closes a connection that has taken a lock. The lock is free by then: the server sees the end of a connection later than
+/// who ends it.
+pub async fn unlock_and_close(mut connection: PgConnection) -> Result<(), StoreError> {
+    sqlx::query!("select pg_advisory_unlock_all()").execute(&mut connection).await?;
+    Ok(connection.close().await?)
+}
+
 /// The things that one process at a time may do.
 #[derive(Clone, Copy, Debug)]
 #[repr(i64)]
