@@ -2,6 +2,7 @@
 
 use std::io::Read;
 use std::path::Path;
+use std::time::{Duration, Instant};
 
 use flate2::read::GzDecoder;
 use serde::Deserialize;
@@ -63,7 +64,10 @@ fn every_vector_is_decided_as_its_suite_does() {
     let wrong: Vec<_> = cases
         .iter()
         .filter_map(|case| {
+            let started = Instant::now();
             let verdict = verdict(case);
+            let took = started.elapsed();
+            assert!(took < Duration::from_secs(1), "{}: {took:?}", case.id);
             let right = verdict.is_ok() == (case.expected == "SUCCESS");
             (!right).then(|| format!("{}: expected {}, got {verdict:?}", case.id, case.expected))
         })
