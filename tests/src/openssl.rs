@@ -151,6 +151,42 @@ impl Device {
         self.sign(&json!({"alg": alg, "typ": "JWT", "x5c": self.x5c}), &claims)
     }
 
+    /// A field of the certificate as `openssl x509 -noout` prints it, its name and all.
+    pub fn printed(&self, field: &str) -> String {
+        let folder = TempDir::new().unwrap();
+        let file = folder.path().join("certificate.der");
+        std::fs::write(&file, Base64::decode_vec(&self.x5c[0]).unwrap()).unwrap();
+        let arguments = ["x509", "-inform", "DER", "-in", file.to_str().unwrap(), "-noout", field];
+        String::from_utf8(run(folder.path(), &arguments)).unwrap().trim_end().to_owned()
+    }
+
+    /// The key as a PEM file.
+    pub fn key_pem(&self) -> String {
+        std::fs::read_to_string(&self.key).unwrap()
+    }
+
+    /// The public key as a JWK, without anything that is optional.
+    pub fn public_jwk(&self) -> Value {
+        let folder = TempDir::new().unwrap();
+        let key = self.key.to_str().unwrap();
+        let text = |octets: &[u8]| Base64UrlUnpadded::encode_string(octets);
+        if self.key_pem().contains("EC PRIVATE KEY") {
+            let spki = run(folder.path(), &["pkey", "-in", key, "-pubout", "-outform", "DER"]);
+            // The point ends the SPKI: X and Y, of the same length.
+            let (curve, length) = if spki.len() > 100 { ("P-384", 48) } else { ("P-256", 32) };
+            let (x, y) = spki[spki.len() - 2 * length..].split_at(length);
+            return json!({"kty": "EC", "crv": curve, "x": text(x), "y": text(y)});
+        }
+        let shown = run(folder.path(), &["rsa", "-in", key, "-noout", "-modulus"]);
+        let modulus = String::from_utf8(shown).unwrap();
+        let digits = modulus.trim().strip_prefix("Modulus=").unwrap();
+        let octets: Vec<u8> = (0..digits.len())
+            .step_by(2)
+            .map(|at| u8::from_str_radix(&digits[at..at + 2], 16).unwrap())
+            .collect();
+        json!({"kty": "RSA", "n": text(&octets), "e": "AQAB"})
+    }
+
     /// Signs these claims with the algorithm that the header names.
     pub fn sign(&self, header: &Value, claims: &Value) -> String {
         let part = |value: &Value| Base64UrlUnpadded::encode_string(value.to_string().as_bytes());

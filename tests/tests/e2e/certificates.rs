@@ -16,7 +16,7 @@ const GRANT: &str = "urn:ietf:params:oauth:grant-type:jwt-bearer";
 const PROPAGATION: Duration = Duration::from_secs(75);
 
 /// Uploads a root, for another one if that is given.
-async fn upload(fleet: &Fleet, root: &Authority, replaces: Option<&str>) -> Value {
+pub(crate) async fn upload(fleet: &Fleet, root: &Authority, replaces: Option<&str>) -> Value {
     let replaces = replaces.map_or_else(String::new, |fingerprint| {
         format!("--b\r\nContent-Disposition: form-data; name=\"replaces\"\r\n\r\n{fingerprint}\r\n")
     });
@@ -71,6 +71,27 @@ async fn until_known(fleet: &Fleet, device: &str) -> Value {
     .await
 }
 
+/// Makes files with openssl, each by arguments that are parted by white space, and uploads the last one as a root.
+async fn refused_root(fleet: &Fleet, commands: &[&str]) -> Value {
+    let folder = tempfile::TempDir::new().unwrap();
+    for command in commands {
+        let arguments = command.split_whitespace();
+        let made =
+            std::process::Command::new("openssl").args(arguments).current_dir(&folder).output().unwrap();
+        assert!(made.status.success(), "{command}: {}", String::from_utf8_lossy(&made.stderr));
+    }
+    let pem = std::fs::read_to_string(folder.path().join("root.pem")).unwrap();
+    let form = format!(
+        "--b\r\nContent-Disposition: form-data; name=\"certificate\"; filename=\"root.pem\"\r\n\r\n{pem}\r\n--b--\r\n"
+    );
+    let url = format!("{}/api/internal/{}/certificates", fleet.admin.url, fleet.pool());
+    let request = edge::http().post(url).header("x-api-key", &fleet.admin.key);
+    let reply =
+        edge::send(request.header("content-type", "multipart/form-data; boundary=b").body(form)).await;
+    assert_eq!(reply.status, 400, "{reply:?}");
+    reply.body["code"].clone()
+}
+
 async fn auto_fleet(stack: &TestStack, organization: &str, root: &Authority) -> Fleet {
     let fleet = stack.admin().fleet(organization).await;
     upload(&fleet, root, None).await;
@@ -112,6 +133,44 @@ async fn the_openssl_way_works_for_registered_devices_with_every_kind_of_key() {
 }
 
 #[tokio::test]
+async fn roots_that_openssl_makes_and_that_will_not_do_are_refused_each_with_its_code() {
+    let fleet = stack::shared().await.admin().fleet("cert-refused-roots").await;
+    const KEY: &str = "ecparam -genkey -noout -name prime256v1 -out root.key";
+    const ROOT: &str = "req -x509 -new -key root.key -subj /CN=Root -out root.pem";
+    for (commands, code) in [
+        (&["genrsa -out root.key 1024", ROOT][..], "weak_key"),
+        (&["ecparam -genkey -noout -name secp256k1 -out root.key", ROOT], "weak_key"),
+        (&["genpkey -algorithm ed25519 -out root.key", ROOT], "weak_key"),
+        (&["genrsa -out root.key 2048", &format!("{ROOT} -sha1")], "weak_hash"),
+        (&[KEY, &format!("{ROOT} -addext basicConstraints=critical,CA:false")], "not_a_ca"),
+        (&[KEY, &format!("{ROOT} -addext keyUsage=digitalSignature")], "not_a_ca"),
+        (&[KEY, &format!("{ROOT} -addext 1.2.3.4=critical,ASN1:NULL")], "unusable_root"),
+        (
+            &[
+                "ecparam -genkey -noout -name prime256v1 -out above.key",
+                "req -x509 -new -key above.key -subj /CN=Above -out above.pem",
+                KEY,
+                "req -new -key root.key -subj /CN=Root -addext basicConstraints=critical,CA:true -out root.csr",
+                "x509 -req -in root.csr -copy_extensions copy -CA above.pem -CAkey above.key -CAcreateserial -out root.pem",
+            ],
+            "not_self_signed",
+        ),
+        (
+            &[
+                KEY,
+                "req -new -key root.key -subj /CN=Root -addext basicConstraints=critical,CA:true -out root.csr",
+                "x509 -req -in root.csr -copy_extensions copy -signkey root.key -days -1 -out root.pem",
+            ],
+            "expired",
+        ),
+    ] {
+        assert_eq!(refused_root(&fleet, commands).await, code, "{commands:?}");
+    }
+    let list = fleet.admin.get(&format!("/internal/{}/certificates", fleet.pool())).await;
+    assert_eq!(list["items"], json!([]));
+}
+
+#[tokio::test]
 async fn an_unknown_device_gets_its_token_at_once_and_appears_within_seconds() {
     let stack = stack::shared().await;
     let root = Authority::new(Kind::P256);
@@ -146,6 +205,12 @@ async fn an_unknown_device_gets_its_token_at_once_and_appears_within_seconds() {
     let fingerprint = known["certificateFingerprint"].clone();
     fleet.admin.create(&denials, json!({"fingerprint": fingerprint, "reason": "stolen"})).await;
     until_outcome(&fleet, &device, "ES256", "certificate_denied").await;
+    let lost = root.device("05243", "pos-4");
+    until_outcome(&fleet, &lost, "ES256", "200").await;
+    let serial = lost.printed("-serial").replace("serial=", "");
+    let denial = json!({"serialNumber": serial, "issuer": lost.printed("-issuer"), "reason": "lost"});
+    fleet.admin.create(&denials, denial).await;
+    until_outcome(&fleet, &lost, "ES256", "certificate_denied").await;
     let second = root.device("05243", "pos-3");
     until_outcome(&fleet, &second, "ES256", "200").await;
     until_known(&fleet, "pos-3").await;
