@@ -1,9 +1,10 @@
-//! Telling the control plane something after the answer has gone out.
+//! Telling the control plane something: after the answer has gone out, or before.
 
 use js_sys::{Object, Promise};
 use keypost_shared::edge::{Delivery, LogLevel, LogLine};
 use wasm_bindgen::prelude::*;
-use web_sys::{Headers, RequestInit};
+use web_sys::{AbortSignal, Headers, RequestInit};
+use worker::Context;
 
 use crate::outbound::fetch;
 use crate::platform::{KvNamespace, describe, log};
@@ -20,37 +21,54 @@ extern "C" {
     fn set_expiration_ttl(this: &KvPutOptions, seconds: u32);
 }
 
+/// How long the control plane may take to answer, in milliseconds.
+const PATIENCE: u32 = 10_000;
+
 /// Writes it to KV, where it waits, and then posts it. In this order, because the control plane takes it out of KV again
 /// once it has taken it up.
 pub(crate) async fn deliver(kv: KvNamespace, delivery: Delivery) {
-    let warn = |detail: String| {
-        let line = LogLine {
-            level: LogLevel::Warn,
-            request_id: &delivery.request_id,
-            event: "report_undelivered",
-            detail: &detail,
-        };
-        log(line);
+    keep(&kv, &delivery).await;
+    post(&delivery).await;
+}
+
+/// The same while somebody waits for the answer: whether KV or the control plane has it. Once KV has it, the rest goes on
+/// by itself.
+pub(crate) async fn hand_over(kv: KvNamespace, context: &Context, delivery: Delivery) -> bool {
+    if !keep(&kv, &delivery).await {
+        return post(&delivery).await;
+    }
+    context.wait_until(async move {
+        post(&delivery).await;
+    });
+    true
+}
+
+/// Writes it to KV.
+async fn keep(kv: &KvNamespace, delivery: &Delivery) -> bool {
+    let put = async {
+        let options = Object::new().unchecked_into::<KvPutOptions>();
+        options.set_expiration_ttl(delivery.kv_ttl);
+        kv.put(&delivery.kv_key, &delivery.kv_value, &options)?.await
     };
-    if let Err(error) = keep(&kv, &delivery).await {
-        warn(format!("{}: KV: {}", delivery.kv_key, describe(&error)));
+    let outcome = put.await;
+    if let Err(error) = &outcome {
+        warn(delivery, &format!("KV: {}", describe(error)));
     }
-    let Some(url) = &delivery.url else { return };
-    match post(url, &delivery).await {
-        Ok(status) if (200..300).contains(&status) => {}
-        Ok(status) => warn(format!("{}: the control plane answered {status}", delivery.kv_key)),
-        Err(error) => warn(format!("{}: {}", delivery.kv_key, describe(&error))),
-    }
+    outcome.is_ok()
 }
 
-async fn keep(kv: &KvNamespace, delivery: &Delivery) -> Result<(), JsValue> {
-    let options = Object::new().unchecked_into::<KvPutOptions>();
-    options.set_expiration_ttl(delivery.kv_ttl);
-    kv.put(&delivery.kv_key, &delivery.kv_value, &options)?.await?;
-    Ok(())
+/// Posts it to the control plane, where there is one.
+async fn post(delivery: &Delivery) -> bool {
+    let Some(url) = &delivery.url else { return false };
+    match send(url, delivery).await {
+        Ok(status) if (200..300).contains(&status) => return true,
+        Ok(status) => warn(delivery, &format!("the control plane answered {status}")),
+        Err(error) => warn(delivery, &describe(&error)),
+    }
+    false
 }
 
-async fn post(url: &str, delivery: &Delivery) -> Result<u16, JsValue> {
+async fn send(url: &str, delivery: &Delivery) -> Result<u16, JsValue> {
     let headers = Headers::new()?;
     headers.append("x-request-id", &delivery.request_id)?;
     for (name, value) in &delivery.headers {
@@ -60,5 +78,15 @@ async fn post(url: &str, delivery: &Delivery) -> Result<u16, JsValue> {
     init.set_method("POST");
     init.set_headers(&headers);
     init.set_body(&JsValue::from_str(&delivery.body));
+    init.set_signal(Some(&AbortSignal::timeout_with_u32(PATIENCE)));
     Ok(fetch(url, &init)?.await?.status())
+}
+
+fn warn(delivery: &Delivery, detail: &str) {
+    log(LogLine {
+        level: LogLevel::Warn,
+        request_id: &delivery.request_id,
+        event: "report_undelivered",
+        detail: &format!("{}: {detail}", delivery.kv_key),
+    });
 }

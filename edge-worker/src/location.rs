@@ -23,19 +23,21 @@ fn url(name: &str) -> String {
     format!("https://keypost.invalid/{name}")
 }
 
-/// Whether the location remembers this name.
-pub(crate) async fn knows(name: &str) -> Result<bool, JsValue> {
-    let found = DEFAULT.with(|cache| cache.find(&url(name)))?.await?;
-    Ok(found.is_some())
+/// What the location remembers under this name.
+pub(crate) async fn recall(name: &str) -> Result<Option<String>, JsValue> {
+    match DEFAULT.with(|cache| cache.find(&url(name)))?.await? {
+        Some(found) => Ok(found.text()?.await?.as_string()),
+        None => Ok(None),
+    }
 }
 
-/// Makes the location remember a name for some seconds.
-pub(crate) async fn remember(name: &str, seconds: u32) -> Result<(), JsValue> {
+/// Makes the location remember a text under a name for some seconds.
+pub(crate) async fn remember(name: &str, text: &str, seconds: u32) -> Result<(), JsValue> {
     let headers = Headers::new()?;
     headers.append("cache-control", &format!("max-age={seconds}"))?;
     let init = ResponseInit::new();
     init.set_headers(&headers);
-    let response = Response::new_with_opt_str_and_init(Some("1"), &init)?;
+    let response = Response::new_with_opt_str_and_init(Some(text), &init)?;
     DEFAULT.with(|cache| cache.put(&url(name), &response))?.await?;
     Ok(())
 }

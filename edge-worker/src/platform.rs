@@ -68,18 +68,30 @@ impl Platform for Workerd {
 
     async fn note_first(&self, name: &str, seconds: u32) -> bool {
         // A location that cannot remember lets everybody pass, as one does that has forgotten.
-        if location::knows(name).await.unwrap_or(false) {
+        if self.noted(name).await.is_some() {
             return false;
         }
         let name = name.to_owned();
         self.context.wait_until(async move {
-            let _ = location::remember(&name, seconds).await;
+            let _ = location::remember(&name, "1", seconds).await;
         });
         true
     }
 
     async fn post(&self, post: Post<'_>) -> Result<Posted, PostError> {
         outbound::post(post).await
+    }
+
+    async fn noted(&self, name: &str) -> Option<String> {
+        location::recall(name).await.ok().flatten()
+    }
+
+    async fn note(&self, name: &str, text: &str, seconds: u32) {
+        let _ = location::remember(name, text, seconds).await;
+    }
+
+    async fn hand_over(&self, delivery: Delivery) -> bool {
+        delivery::hand_over(self.kv.clone(), &self.context, delivery).await
     }
 
     fn deliver(&self, delivery: Delivery) {

@@ -95,7 +95,7 @@ impl FromStr for KvKey {
 }
 
 /// Reads a number in its one spelling.
-fn read_number(text: &str) -> Result<u32, KvKeyError> {
+pub(crate) fn read_number(text: &str) -> Result<u32, KvKeyError> {
     let number = text.parse::<u32>().ok().filter(|number| number.to_string() == text);
     number.ok_or_else(|| KvKeyError::Number(text.to_owned()))
 }

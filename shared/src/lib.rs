@@ -12,7 +12,7 @@
 //! - [`assertion`]: the JWTs by which clients and devices prove who they are
 //! - [`certificate`]: certificate chains of devices, and the roots that they lead to
 //! - [`device_certificate`]: what a chain entitles its device to; [`edge_report`]: how the control plane hears of it
-//! - [`status_list`]: by which verifiers learn of revoked tokens
+//! - [`status_list`]: by which verifiers learn of revoked tokens; [`issued_token`]: a token that somebody presents
 //! - [`edge`]: the Worker's whole behaviour, over traits
 #![warn(missing_docs)]
 
@@ -28,6 +28,7 @@ pub mod edge_report;
 #[cfg(feature = "host")]
 pub mod host;
 pub mod id;
+pub mod issued_token;
 pub mod jwe;
 pub mod jwk;
 pub mod jws;

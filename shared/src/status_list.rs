@@ -42,10 +42,10 @@ pub struct StatusIndex {
 
 impl StatusBlock {
     /// The index that the next token carries: that of the lowest bit that is clear here and in `revoked`. None where the
-    /// block is full.
+    /// block is full, or is no block of any list.
     pub fn next_index(&self, revoked: u8) -> Option<StatusIndex> {
         let bit = (self.revoked | revoked).trailing_ones();
-        (bit < u32::from(BLOCK_BITS))
+        (bit < u32::from(BLOCK_BITS) && self.block < LIST_BLOCKS)
             .then(|| StatusIndex { list: self.list, idx: self.block * u32::from(BLOCK_BITS) + bit })
     }
 }
@@ -173,6 +173,9 @@ mod tests {
         assert_eq!(block(0b101).next_index(0b10), Some(StatusIndex { list: 3, idx: 83 }));
         assert_eq!(block(0x7f).next_index(0), Some(StatusIndex { list: 3, idx: 87 }));
         assert_eq!(block(0x7f).next_index(0x80), None);
+        for beyond in [LIST_BLOCKS, u32::MAX] {
+            assert_eq!(StatusBlock { list: 0, block: beyond, revoked: 0 }.next_index(0), None);
+        }
     }
 
     #[test]

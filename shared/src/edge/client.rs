@@ -2,13 +2,15 @@
 
 use std::rc::Rc;
 
+use super::http::Request;
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
 use super::record::{Found, Record};
 use super::{Context, Edge};
+use crate::certificate::Fingerprint;
 use crate::document::{ClientDocument, ClientStatus};
 use crate::id::ClientId;
-use crate::oauth::{ClientCredentials, OAuthError};
+use crate::oauth::{ClientAuthentication, ClientCredentials, Form, OAuthError};
 use crate::secret::SecretHash;
 use crate::time::UnixTime;
 
@@ -32,9 +34,28 @@ impl Client {
 }
 
 impl<P: Platform> Edge<P> {
+    /// Authenticates the client that a request comes from, by whichever proof it brings, and says which certificate its
+    /// token is to be bound to, if it is.
+    pub(super) async fn authenticate_client(
+        &self,
+        context: &Context<'_, P>,
+        loaded: &mut Loaded<P>,
+        request: Request<'_>,
+        form: &Form,
+    ) -> Result<(Rc<Client>, Option<Fingerprint>), OAuthError> {
+        match ClientAuthentication::find(request.headers.authorization, form)? {
+            ClientAuthentication::Secret(credentials) => {
+                Ok((self.authenticate(context, loaded, &credentials).await?, None))
+            }
+            ClientAuthentication::Assertion { assertion, client_id } => {
+                self.authenticate_by_assertion(context, loaded, assertion, client_id).await
+            }
+        }
+    }
+
     /// Authenticates a client by its secret. An unknown client, a wrong secret and a disabled client get the same answer
     /// after the same work.
-    pub(super) async fn authenticate(
+    async fn authenticate(
         &self,
         context: &Context<'_, P>,
         loaded: &mut Loaded<P>,

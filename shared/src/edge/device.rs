@@ -18,8 +18,9 @@ use crate::document::{ClientDocument, ClientSubject, DeviceDocument, Revoked};
 use crate::id::{ClientId, DeviceId};
 use crate::oauth::{ClientAuthentication, Form, OAuthError};
 
-/// So long, in seconds, do tokens of a device live whose record is not published yet: nothing could revoke them.
-const UNPUBLISHED_TTL: u64 = 300;
+/// So long, in seconds, does a token live that no status list could revoke: of a device whose record is not published yet,
+/// or of a client that has no clear bit.
+pub(super) const SHORT_TTL: u64 = 300;
 
 /// Why somebody who came with an assertion gets no token.
 #[derive(Debug)]
@@ -159,7 +160,11 @@ impl<P: Platform> Edge<P> {
             client_id: client.id(),
             client: client.document(),
             scopes: &scopes,
-            max_ttl: admitted.unpublished.then_some(UNPUBLISHED_TTL),
+            unpublished: admitted.unpublished,
+            status: match client {
+                AdmittedClient::Known(client) => self.next_index(context, &pool, client).await,
+                AdmittedClient::New { .. } => None,
+            },
             bound_to: pool.document.bind_to_certificate.then_some(identity.thumbprint),
         };
         let response = self.issue(context, &pool, issue).await?;

@@ -77,8 +77,19 @@ impl Response {
         Self { status, headers, body }
     }
 
+    /// An answer without a body that no cache may keep.
+    pub(super) fn secret_empty(status: u16) -> Self {
+        let headers = vec![("cache-control", "no-store".to_owned()), ("pragma", "no-cache".to_owned())];
+        Self { status, headers, body: Vec::new() }
+    }
+
     /// JSON that everybody may read and caches may keep for `max_age` seconds, from any origin.
-    pub(super) fn public_json(request: &Request<'_>, body: &[u8], max_age: u32) -> Self {
+    pub(super) fn public_json(request: &Request<'_>, body: &[u8], max_age: u64) -> Self {
+        Self::public(request, "application/json", body, max_age)
+    }
+
+    /// The same, of another content type.
+    pub(super) fn public(request: &Request<'_>, content_type: &str, body: &[u8], max_age: u64) -> Self {
         let etag = etag(body);
         let mut headers = vec![
             ("cache-control", format!("public, max-age={max_age}")),
@@ -89,7 +100,7 @@ impl Response {
             return Self { status: 304, headers, body: Vec::new() };
         }
         headers.push(("etag", etag));
-        headers.push(("content-type", "application/json".to_owned()));
+        headers.push(("content-type", content_type.to_owned()));
         Self { status: 200, headers, body: body.to_vec() }
     }
 

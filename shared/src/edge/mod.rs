@@ -11,6 +11,7 @@ mod device;
 mod held;
 mod http;
 mod identity;
+mod introspect;
 mod kms;
 mod platform;
 mod pool;
@@ -18,8 +19,12 @@ mod provisioning;
 mod public;
 mod record;
 mod replay;
+mod report;
+mod revocation;
 mod revocation_list;
+mod revoke;
 mod router;
+mod status_list;
 mod token;
 mod trust;
 
@@ -36,7 +41,9 @@ use self::pool::PoolStore;
 use self::provisioning::NewDevices;
 use self::record::RecordStore;
 use self::replay::ReplayStore;
+use self::revocation::RevocationStore;
 use self::revocation_list::ShardStore;
+use self::status_list::StatusListStore;
 use self::trust::TrustStore;
 use crate::document::{ClientDocument, DeviceDocument};
 use crate::time::UnixTime;
@@ -49,6 +56,8 @@ pub struct Edge<P: Platform> {
     clients: RecordStore<ClientDocument>,
     devices: RecordStore<DeviceDocument>,
     shards: ShardStore,
+    status_lists: StatusListStore,
+    revocations: RevocationStore,
     identities: IdentityStore,
     replays: ReplayStore,
     new_devices: NewDevices,
@@ -69,6 +78,8 @@ impl<P: Platform> Edge<P> {
             clients: RecordStore::new(MAX_CLIENT_BYTES),
             devices: RecordStore::new(MAX_DEVICE_BYTES),
             shards: ShardStore::new(),
+            status_lists: StatusListStore::new(),
+            revocations: RevocationStore::new(),
             identities: IdentityStore::new(),
             replays: ReplayStore::new(),
             new_devices: NewDevices::new(),

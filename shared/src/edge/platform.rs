@@ -30,6 +30,16 @@ pub trait Platform: Crypto + VerifySignature {
     /// Follows no redirect.
     async fn post(&self, post: Post<'_>) -> Result<Posted, PostError>;
 
+    /// What has been noted under this name at this location, if it has not forgotten. Best effort.
+    async fn noted(&self, name: &str) -> Option<String>;
+
+    /// Notes a text under a name at this location for `seconds`. Best effort.
+    async fn note(&self, name: &str, text: &str, seconds: u32);
+
+    /// Sends a report before the answer goes out: to KV, and to the control plane too. Whether at least one of them has
+    /// it. What may go on after the answer does.
+    async fn hand_over(&self, delivery: Delivery) -> bool;
+
     /// Sends a report after the answer has gone out. What fails is logged, and else lost.
     fn deliver(&self, delivery: Delivery);
 

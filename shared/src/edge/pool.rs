@@ -194,6 +194,17 @@ impl<P: Platform> Edge<P> {
         Ok(Loaded { pool, trust, freshness })
     }
 
+    /// The same, for whatever ends with the pool: one that has been deleted is unknown.
+    pub(super) async fn load_live_pool(
+        &self,
+        context: &Context<'_, P>,
+        id: PoolId,
+        freshness: Freshness,
+    ) -> Result<Loaded<P>, OAuthError> {
+        let loaded = self.load_pool(context, id, freshness).await?;
+        if loaded.pool.document.deleted { Err(OAuthError::UnknownPool) } else { Ok(loaded) }
+    }
+
     async fn read_pool(
         &self,
         context: &Context<'_, P>,

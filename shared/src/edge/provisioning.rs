@@ -4,14 +4,12 @@ use std::cell::RefCell;
 use std::num::NonZeroUsize;
 
 use super::bounded::Bounded;
-use super::platform::{Delivery, LogLevel, Platform};
+use super::platform::{LogLevel, Platform};
 use super::pool::Pool;
 use super::{Context, Edge};
 use crate::certificate::CertificateDer;
 use crate::device_certificate::DeviceIdentity;
-use crate::edge_report::{
-    DeviceReport, EdgeReport, REPORT_PATH, REPORT_TTL, SIGNATURE_HEADER, SignedReport, TIMESTAMP_HEADER,
-};
+use crate::edge_report::{DeviceReport, EdgeReport, REPORT_TTL};
 use crate::id::{DeviceId, PoolId};
 use crate::time::UnixTime;
 
@@ -113,25 +111,10 @@ impl<P: Platform> Edge<P> {
             Ok(x5c) => x5c,
             Err(reason) => return failed(reason),
         };
-        let Some(secret) = self.config.shared_secrets.first() else {
-            return failed("there is no shared secret");
-        };
         let (pool, device_id) = id.clone();
         let report = EdgeReport::Device(DeviceReport { pool, device_id, x5c, seen_at: context.now });
-        match SignedReport::sign(secret, &report, context.now) {
-            Ok(signed) => context.platform.deliver(Delivery {
-                request_id: context.request_id.clone(),
-                kv_key: report.kv_key().to_string(),
-                kv_value: signed.to_kv(),
-                kv_ttl: REPORT_TTL,
-                url: self.config.control_plane_url.as_ref().map(|url| format!("{url}{REPORT_PATH}")),
-                headers: vec![
-                    ("content-type", "application/json".to_owned()),
-                    (TIMESTAMP_HEADER, signed.timestamp.to_string()),
-                    (SIGNATURE_HEADER, signed.signature),
-                ],
-                body: signed.body,
-            }),
+        match self.delivery(context, &report, REPORT_TTL) {
+            Ok(delivery) => context.platform.deliver(delivery),
             Err(error) => failed(&error.to_string()),
         }
     }

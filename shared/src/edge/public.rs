@@ -11,7 +11,7 @@ use crate::oauth::OAuthError;
 use crate::time::UnixTime;
 
 /// How long verifiers and caches may keep a key set or metadata, in seconds.
-const MAX_AGE: u32 = 300;
+const MAX_AGE: u64 = 300;
 
 #[derive(Serialize)]
 struct Health {

@@ -3,7 +3,7 @@
 //! A record that the isolate holds is enough to accept. To refuse it is not: a device that has just been activated again,
 //! or enabled, must not wait for this isolate, so the record is read and verified once more.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -62,6 +62,8 @@ pub(super) struct Record<T: Family> {
     verified: Verified<T>,
     /// Its length in KV, in bytes.
     length: usize,
+    /// Whether the location has been asked what it knows of the record's owner since the record was read.
+    pub(super) location_asked: Cell<bool>,
 }
 
 impl<T: Family> Record<T> {
@@ -224,7 +226,12 @@ impl<P: Platform> Edge<P> {
                 context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
                 newer
             }
-            _ => Rc::new(Record { id: id.1.clone(), verified, length: text.len() }),
+            _ => Rc::new(Record {
+                id: id.1.clone(),
+                verified,
+                length: text.len(),
+                location_asked: Cell::new(false),
+            }),
         };
         store.put(id.clone(), record.clone(), context.now);
         Ok(Read::Record(record))

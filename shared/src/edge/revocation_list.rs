@@ -67,6 +67,12 @@ impl ShardStore {
         loaded.trust.lists(&held.shard.signed_by).then(|| (held.shard.clone(), held.read_at))
     }
 
+    /// Another isolate's, which holds none.
+    #[cfg(test)]
+    pub(super) fn forget(&self) {
+        *self.held.borrow_mut() = Bounded::new(NonZeroUsize::MAX, MAX_HELD_BYTES);
+    }
+
     /// When the isolate's shards of a pool were signed, the oldest first: for `/healthz`.
     pub(super) fn oldest(&self, pool: PoolId, shards: u32) -> Option<UnixTime> {
         let held = self.held.borrow();

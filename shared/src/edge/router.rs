@@ -5,6 +5,7 @@ use super::platform::Platform;
 use super::pool::Freshness;
 use super::{Context, Edge};
 use crate::id::PoolId;
+use crate::kv_key::read_number;
 use crate::oauth::OAuthError;
 
 /// After how many seconds a client should try again where something is missing here for now.
@@ -15,7 +16,10 @@ enum Route {
     Health,
     Jwks(PoolId),
     Metadata(PoolId),
+    Status(PoolId, u32),
     Token(PoolId),
+    Revoke(PoolId),
+    Introspect(PoolId),
 }
 
 impl Route {
@@ -30,6 +34,9 @@ impl Route {
                 let pool = pool.parse().ok()?;
                 match (folder, leaf) {
                     ("oauth2", "token") => Some(Self::Token(pool)),
+                    ("oauth2", "revoke") => Some(Self::Revoke(pool)),
+                    ("oauth2", "introspect") => Some(Self::Introspect(pool)),
+                    ("status", number) => read_number(number).ok().map(|number| Self::Status(pool, number)),
                     (".well-known", "jwks.json") => Some(Self::Jwks(pool)),
                     (".well-known", "oauth-authorization-server" | "openid-configuration") => {
                         Some(Self::Metadata(pool))
@@ -43,8 +50,16 @@ impl Route {
 
     fn allowed(self) -> &'static str {
         match self {
-            Self::Token(_) => "POST, OPTIONS",
-            Self::Health | Self::Jwks(_) | Self::Metadata(_) => "GET, HEAD, OPTIONS",
+            Self::Token(_) | Self::Revoke(_) | Self::Introspect(_) => "POST, OPTIONS",
+            Self::Health | Self::Jwks(_) | Self::Metadata(_) | Self::Status(..) => "GET, HEAD, OPTIONS",
+        }
+    }
+
+    /// The pool whose client the request is by, where it is by one.
+    fn of_client(self) -> Option<PoolId> {
+        match self {
+            Self::Token(pool) | Self::Revoke(pool) | Self::Introspect(pool) => Some(pool),
+            Self::Health | Self::Jwks(_) | Self::Metadata(_) | Self::Status(..) => None,
         }
     }
 
@@ -82,10 +97,13 @@ impl<P: Platform> Edge<P> {
             Route::Health => Ok(self.healthz(context, &request)),
             Route::Jwks(pool) => self.jwks(context, pool, &request).await,
             Route::Metadata(pool) => self.metadata(context, pool, &request).await,
+            Route::Status(pool, number) => self.status_list(context, pool, number, &request).await,
             Route::Token(pool) => self.token(context, pool, request).await,
+            Route::Revoke(pool) => self.revoke(context, pool, request).await,
+            Route::Introspect(pool) => self.introspect(context, pool, request).await,
         };
-        match (route, answer) {
-            (Route::Token(pool), answer) => self.allow_origin(pool, &request, answer.unwrap_or_else(refuse)),
+        match (route.of_client(), answer) {
+            (Some(pool), answer) => self.allow_origin(pool, &request, answer.unwrap_or_else(refuse)),
             (_, Ok(response)) => response,
             (_, Err(error)) => refuse(error).with("access-control-allow-origin", "*"),
         }
@@ -111,9 +129,9 @@ impl<P: Platform> Edge<P> {
         let response =
             Response { status: 204, headers: vec![("allow", route.allowed().to_owned())], body: Vec::new() }
                 .with("access-control-max-age", "3600");
-        match route {
-            Route::Token(pool) => {
-                if let Err(error) = self.load_pool(context, pool, Freshness::Verifiable).await {
+        match route.of_client() {
+            Some(pool) => {
+                if let Err(error) = self.load_live_pool(context, pool, Freshness::Verifiable).await {
                     return refuse(error);
                 }
                 let response = response
@@ -121,7 +139,7 @@ impl<P: Platform> Edge<P> {
                     .with("access-control-allow-headers", "authorization, content-type, x-request-id");
                 self.allow_origin(pool, request, response)
             }
-            Route::Health | Route::Jwks(_) | Route::Metadata(_) => response
+            None => response
                 .with("access-control-allow-origin", "*")
                 .with("access-control-allow-methods", "GET, HEAD")
                 .with("access-control-allow-headers", "if-none-match, x-request-id"),
@@ -167,6 +185,9 @@ mod tests {
         let pool = POOL.parse().unwrap();
         let route = |path: &str| Route::of(&path.replace("POOL", POOL));
         assert_eq!(route("/POOL/oauth2/token"), Some(Route::Token(pool)));
+        assert_eq!(route("/POOL/oauth2/revoke"), Some(Route::Revoke(pool)));
+        assert_eq!(route("/POOL/oauth2/introspect"), Some(Route::Introspect(pool)));
+        assert_eq!(route("/POOL/status/7"), Some(Route::Status(pool, 7)));
         assert_eq!(route("/POOL/.well-known/jwks.json"), Some(Route::Jwks(pool)));
         for metadata in [
             "/POOL/.well-known/oauth-authorization-server",
@@ -182,6 +203,12 @@ mod tests {
             "//",
             "/POOL",
             "/POOL/oauth2/token/",
+            "/POOL/status",
+            "/POOL/status/",
+            "/POOL/status/07",
+            "/POOL/status/-1",
+            "/POOL/status/4294967296",
+            "/POOL/status/1/",
             "//POOL/oauth2/token",
             "/x/oauth2/token",
             "/%2e%2e/x",

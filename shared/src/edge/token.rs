@@ -3,6 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Serialize;
 
+use super::device::SHORT_TTL;
 use super::http::{Body, Request, Response};
 use super::platform::{LogLevel, Platform};
 use super::pool::{Freshness, Loaded, Pool, PoolSigner};
@@ -12,8 +13,9 @@ use crate::certificate::Fingerprint;
 use crate::document::ClientDocument;
 use crate::id::{ClientId, PoolId};
 use crate::jws;
-use crate::oauth::{ClientAuthentication, Form, JWT_BEARER_GRANT, OAuthError};
+use crate::oauth::{Form, JWT_BEARER_GRANT, OAuthError};
 use crate::scope::Scopes;
+use crate::status_list::StatusIndex;
 
 #[derive(Serialize)]
 struct TokenResponse<'a> {
@@ -31,8 +33,10 @@ pub(super) struct Issue<'a> {
     pub(super) client: &'a ClientDocument,
     /// The scopes granted, all of them among the client's.
     pub(super) scopes: &'a Scopes,
-    /// The longest that it may live, in seconds, where that is less than the pool says.
-    pub(super) max_ttl: Option<u64>,
+    /// Whether the device's own record is not published yet.
+    pub(super) unpublished: bool,
+    /// Where its status will be found.
+    pub(super) status: Option<StatusIndex>,
     /// The certificate that it is bound to, if it is.
     pub(super) bound_to: Option<Fingerprint>,
 }
@@ -44,7 +48,7 @@ impl<P: Platform> Edge<P> {
         pool: PoolId,
         request: Request<'_>,
     ) -> Result<Response, OAuthError> {
-        let loaded = self.load_pool(context, pool, Freshness::Current).await?;
+        let loaded = self.load_live_pool(context, pool, Freshness::Current).await?;
         let form = read_form(request)?;
         match form.get("grant_type") {
             None => Err(OAuthError::InvalidRequest("grant_type is missing")),
@@ -62,20 +66,14 @@ impl<P: Platform> Edge<P> {
         request: Request<'_>,
         form: &Form,
     ) -> Result<Response, OAuthError> {
-        let (client, bound_to) = match ClientAuthentication::find(request.headers.authorization, form)? {
-            ClientAuthentication::Secret(credentials) => {
-                (self.authenticate(context, &mut loaded, &credentials).await?, None)
-            }
-            ClientAuthentication::Assertion { assertion, client_id } => {
-                self.authenticate_by_assertion(context, &mut loaded, assertion, client_id).await?
-            }
-        };
+        let (client, bound_to) = self.authenticate_client(context, &mut loaded, request, form).await?;
         let scopes = grant(&client.document().scopes, form.get("scope"))?;
         let issue = Issue {
             client_id: &client.id,
             client: client.document(),
             scopes: &scopes,
-            max_ttl: None,
+            unpublished: false,
+            status: self.next_index(context, &loaded.pool, &client).await,
             bound_to,
         };
         self.issue(context, &loaded.pool, issue).await
@@ -88,13 +86,16 @@ impl<P: Platform> Edge<P> {
         pool: &Pool<P>,
         issue: Issue<'_>,
     ) -> Result<Response, OAuthError> {
-        let Issue { client_id, client, scopes, max_ttl, bound_to } = issue;
+        let Issue { client_id, client, scopes, unpublished, status, bound_to } = issue;
         let Some(PoolSigner { kid, key }) = &pool.signer else {
             context.log(LogLevel::Error, "no_signing_key", &format!("pool {} has no usable key", pool.id));
             return Err(OAuthError::TemporarilyUnavailable);
         };
         let jti = context.random_id();
-        let ttl = max_ttl.map_or(pool.document.token_ttl, |most| most.min(pool.document.token_ttl));
+        // A pool without lists is of a time before them.
+        let unlisted = status.is_none() && pool.document.status_lists > 0;
+        let most = if unpublished || unlisted { SHORT_TTL } else { u64::MAX };
+        let ttl = pool.document.token_ttl.min(most);
         let token = AccessToken {
             pool: &pool.document,
             client_id,
@@ -104,7 +105,7 @@ impl<P: Platform> Edge<P> {
             ttl,
             jti: &jti,
             bound_to,
-            status: None,
+            status,
         };
         let failed = |reason: String| {
             context.log(LogLevel::Error, "signing_failed", &format!("pool {}: {reason}", pool.id));
@@ -125,7 +126,7 @@ impl<P: Platform> Edge<P> {
 }
 
 /// The body of an OAuth request.
-fn read_form(request: Request<'_>) -> Result<Form, OAuthError> {
+pub(super) fn read_form(request: Request<'_>) -> Result<Form, OAuthError> {
     let media_type = request.headers.content_type.unwrap_or_default().split(';').next().unwrap_or_default();
     if !media_type.trim().eq_ignore_ascii_case("application/x-www-form-urlencoded") {
         return Err(OAuthError::InvalidRequest("the content type must be application/x-www-form-urlencoded"));

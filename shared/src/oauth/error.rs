@@ -41,8 +41,11 @@ pub enum OAuthError {
     /// 404: no such pool.
     #[error("there is no such client pool")]
     UnknownPool,
+    /// 404: no such status list.
+    #[error("there is no such status list")]
+    UnknownStatusList,
     /// 503: something that this location must have is missing, unverifiable or out of date.
-    #[error("tokens cannot be issued at the moment, try again later")]
+    #[error("this cannot be answered at the moment, try again later")]
     TemporarilyUnavailable,
 }
 
@@ -56,7 +59,7 @@ impl OAuthError {
             | Self::InvalidScope(_)
             | Self::UnsupportedGrantType => 400,
             Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => 401,
-            Self::UnknownPool => 404,
+            Self::UnknownPool | Self::UnknownStatusList => 404,
             Self::MethodNotAllowed => 405,
             Self::BodyTooLarge => 413,
             Self::TemporarilyUnavailable => 503,
@@ -70,7 +73,8 @@ impl OAuthError {
             | Self::InvalidForm(_)
             | Self::BodyTooLarge
             | Self::MethodNotAllowed
-            | Self::UnknownPool => "invalid_request",
+            | Self::UnknownPool
+            | Self::UnknownStatusList => "invalid_request",
             Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => "invalid_client",
             Self::InvalidGrant(_) => "invalid_grant",
             Self::InvalidScope(_) => "invalid_scope",
@@ -104,6 +108,7 @@ mod tests {
             OAuthError::InvalidClient { by_header: true },
             OAuthError::UnsupportedGrantType,
             OAuthError::UnknownPool,
+            OAuthError::UnknownStatusList,
             OAuthError::TemporarilyUnavailable,
         ] {
             let allowed = |byte: u8| matches!(byte, 0x20..=0x21 | 0x23..=0x5b | 0x5d..=0x7e);

@@ -20,8 +20,10 @@ use crate::host::{HostCrypto, PrivateKey};
 use crate::id::{ClientId, PoolId};
 use crate::jwe::{SealingKey, SplitJwe};
 use crate::jwk::{EcPublicJwk, Jwk, JwkSet};
+use crate::jws::{self, JwsHeader};
 use crate::kv_key::KvKey;
 use crate::secret::SecretHash;
+use crate::status_list::*;
 use crate::time::UnixTime;
 
 pub(super) const START: UnixTime = UnixTime(1_700_000_000);
@@ -42,6 +44,10 @@ pub(super) struct Simulation {
     pub(super) signature_checks: Cell<u32>,
     /// The location's memory.
     pub(super) notes: RefCell<HashMap<String, UnixTime>>,
+    pub(super) noted: RefCell<HashMap<String, (String, UnixTime)>>,
+    pub(super) notes_asked: Cell<u32>,
+    /// Whether the control plane takes what is handed over to it.
+    pub(super) control_plane_accepts: Cell<bool>,
     pub(super) delivered: RefCell<Vec<Delivery>>,
     pub(super) log: RefCell<Vec<String>>,
     /// What KMS does, and what it was asked.
@@ -125,6 +131,27 @@ impl Platform for Simulation {
         self.kms.post(post)
     }
 
+    async fn noted(&self, name: &str) -> Option<String> {
+        self.notes_asked.set(self.notes_asked.get() + 1);
+        let now = self.now.get();
+        let noted = self.noted.borrow();
+        noted.get(name).filter(|(_, end)| now < *end).map(|(text, _)| text.clone())
+    }
+
+    async fn note(&self, name: &str, text: &str, seconds: u32) {
+        let end = self.now.get() + u64::from(seconds);
+        self.noted.borrow_mut().insert(name.to_owned(), (text.to_owned(), end));
+    }
+
+    async fn hand_over(&self, delivery: Delivery) -> bool {
+        let kept = !self.kv_fails.get();
+        if kept {
+            self.kv.borrow_mut().insert(delivery.kv_key.clone(), delivery.kv_value.clone());
+        }
+        self.delivered.borrow_mut().push(delivery);
+        kept || self.control_plane_accepts.get()
+    }
+
     fn deliver(&self, delivery: Delivery) {
         self.delivered.borrow_mut().push(delivery);
     }
@@ -154,6 +181,8 @@ pub(super) struct World {
     pub(super) client: ClientId,
     /// In how many shards the pool's revocation list stands.
     pub(super) shards: Cell<u32>,
+    /// How many status lists the pool has.
+    pub(super) lists: Cell<u32>,
     version: Cell<u64>,
 }
 
@@ -169,6 +198,9 @@ impl World {
             verifications: Cell::new(0),
             signature_checks: Cell::new(0),
             notes: RefCell::default(),
+            noted: RefCell::default(),
+            notes_asked: Cell::new(0),
+            control_plane_accepts: Cell::new(true),
             delivered: RefCell::default(),
             log: RefCell::default(),
             kms: FakeKms::default(),
@@ -184,6 +216,7 @@ impl World {
             pool,
             client: ClientId::of_device_app(pool, &"05243-001".parse().unwrap(), &"client".parse().unwrap()),
             shards: Cell::new(0),
+            lists: Cell::new(0),
             version: Cell::new(100),
         };
         world.put_trust(&[&world.publisher], WINDOW * 8);
@@ -198,6 +231,16 @@ impl World {
         world.shards.set(4);
         world.put_list(&RevokedDocument::default());
         world.put_pool(&world.pool_document(), WINDOW);
+        world
+    }
+
+    /// The same, with a status list in which the client owns a block.
+    pub(super) fn with_status() -> Self {
+        let world = Self::listed();
+        world.lists.set(1);
+        world.put_status(&StatusBits::new());
+        world.put_pool(&world.pool_document(), WINDOW);
+        world.put_client(&world.client_document());
         world
     }
 
@@ -245,6 +288,42 @@ impl World {
             let text = self.publisher.sign_document(&key, self.stamp(Some(WINDOW)), &document).unwrap();
             self.put(&key, text);
         }
+    }
+
+    /// Publishes status list 0.
+    pub(super) fn put_status(&self, bits: &StatusBits) {
+        self.put_status_until(bits, self.platform.now.get() + WINDOW);
+    }
+
+    pub(super) fn put_status_until(&self, bits: &StatusBits, exp: UnixTime) {
+        let claims = StatusListClaims {
+            sub: self.status_url(),
+            iat: self.platform.now.get(),
+            exp,
+            ttl: STATUS_LIST_TTL,
+            status_list: bits.compress(),
+        };
+        self.put(&self.status_key(), sign_status(&self.signing, STATUS_LIST_TYP, &claims));
+    }
+
+    pub(super) fn status_key(&self) -> KvKey {
+        KvKey::Status(self.pool, 0)
+    }
+
+    pub(super) fn status_url(&self) -> String {
+        format!("https://edge.example/{}/status/0", self.pool)
+    }
+
+    /// Publishes a service client with this id, the secret [`SECRET`] and these scopes.
+    pub(super) fn put_service(&self, id: &str, scopes: &str) {
+        let document = ClientDocument {
+            subject: ClientSubject::Service,
+            scopes: scopes.parse().unwrap(),
+            status_block: Some(StatusBlock { list: 0, block: 7, revoked: 0 }),
+            ..self.client_document()
+        };
+        let key = KvKey::Client(self.pool, id.parse().unwrap());
+        self.put(&key, self.publisher.sign_document(&key, self.stamp(None), &document).unwrap());
     }
 
     /// Publishes a list in which only the client stands.
@@ -299,7 +378,7 @@ impl World {
             device_defaults: Default::default(),
             bind_to_certificate: false,
             revocation_shards: self.shards.get(),
-            status_lists: 0,
+            status_lists: self.lists.get(),
             deleted: false,
         }
     }
@@ -320,8 +399,21 @@ impl World {
             }),
             jwks: None,
             audience: vec![],
-            status_block: None,
+            status_block: (self.lists.get() > 0).then_some(BLOCK),
         }
+    }
+
+    /// A token of the client's.
+    pub(super) fn access_token(&self) -> String {
+        let response = self.token();
+        json(&response)["access_token"].as_str().unwrap_or_else(|| panic!("{response:?}")).to_owned()
+    }
+
+    /// Asks an endpoint under `oauth2/` as this client, with its secret.
+    pub(super) fn ask_as(&self, client: &str, endpoint: &str, body: &str) -> Response {
+        let path = format!("/{}/oauth2/{endpoint}", self.pool);
+        let body = format!("client_id={client}&client_secret={SECRET}&{body}");
+        self.handle(post(&path, body.as_bytes()))
     }
 
     pub(super) fn advance(&self, seconds: u64) {
@@ -373,6 +465,18 @@ impl World {
     pub(super) fn logged(&self, event: &str) -> bool {
         self.platform.log.borrow().iter().any(|line| line.starts_with(event))
     }
+}
+
+/// The client's block: its tokens have the indices 40 to 47.
+pub(super) const BLOCK: StatusBlock = StatusBlock { list: 0, block: 5, revoked: 0 };
+
+/// A signed text of this type.
+pub(super) fn sign_status(key: &PrivateKey, typ: &str, claims: &impl serde::Serialize) -> String {
+    let header =
+        JwsHeader { alg: crate::jwk::SigningAlg::ES256, typ: typ.to_owned(), kid: key.kid().clone() };
+    let input = jws::signing_input(&header, claims).unwrap();
+    let signature = block_on(HostCrypto.sign(key, input.as_bytes())).unwrap();
+    jws::append_signature(input, &signature)
 }
 
 pub(super) fn config(root: &PrivateKey, min_trust_version: u64) -> EdgeConfig {
