@@ -4,15 +4,22 @@ use std::cell::RefCell;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
+use keypost_shared::crypto::Crypto as _;
 use keypost_shared::document::{
-    ClaimsProfile, Document, PoolDocument, PoolKind, PoolSigningKey, PrivateHalf, Stamp, TrustDocument,
+    ClaimsProfile, ClientDocument, ClientStatus, ClientSubject, Document, PoolDocument, PoolKind,
+    PoolSigningKey, PrivateHalf, RevokedDocument, Stamp, StoredSecret, TrustDocument,
 };
 use keypost_shared::edge_report::{DeviceReport, EdgeReport, SharedSecret, SignedReport};
-use keypost_shared::host::PrivateKey;
+use keypost_shared::host::{HostCrypto, PrivateKey};
 use keypost_shared::id::PoolId;
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
+use keypost_shared::jws::{self, JwsHeader};
 use keypost_shared::kv_key::KvKey;
+use keypost_shared::secret::SecretHash;
+use keypost_shared::status_list::{
+    STATUS_LIST_TTL, STATUS_LIST_TYP, StatusBits, StatusBlock, StatusListClaims, list_url,
+};
 use keypost_shared::time::UnixTime;
 use rand_core::OsRng;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -26,6 +33,9 @@ use crate::{edge, stack, wait};
 
 /// How long documents last.
 const WINDOW: u64 = 3600;
+
+/// In how many shards a pool's revocation list stands.
+const SHARDS: u32 = 4;
 
 /// A running Worker with its KV.
 pub struct LoneEdge {
@@ -55,14 +65,28 @@ pub struct LonePool {
 impl LoneEdge {
     /// Starts a Worker that trusts a root of the test's own.
     pub async fn start(name: &str) -> Self {
+        let received = Arc::default();
+        let control_plane_url = listen(Arc::clone(&received)).await;
+        Self::start_with(name, control_plane_url, received).await
+    }
+
+    /// The same, of a control plane that is down.
+    pub async fn without_control_plane(name: &str) -> Self {
+        let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
+        Self::start_with(name, format!("http://{closed}"), Arc::default()).await
+    }
+
+    async fn start_with(
+        name: &str,
+        control_plane_url: String,
+        received: Arc<Mutex<Vec<SignedReport>>>,
+    ) -> Self {
         let env = stack::test_env();
         let parts = env.parts();
         let state = env.scratch.join(name);
         if state.exists() {
             std::fs::remove_dir_all(&state).unwrap();
         }
-        let received = Arc::default();
-        let control_plane_url = listen(Arc::clone(&received)).await;
         let (root, publisher) = (PrivateKey::generate(&mut OsRng), PrivateKey::generate(&mut OsRng));
         let secrets = StackSecrets::random(String::new());
         let options = WorkerOptions {
@@ -134,8 +158,8 @@ impl LoneEdge {
             provisioning: Default::default(),
             device_defaults: Default::default(),
             bind_to_certificate: false,
-            revocation_shards: 0,
-            status_lists: 0,
+            revocation_shards: SHARDS,
+            status_lists: 1,
             deleted: false,
         };
         LonePool { id, document, signing }
@@ -145,6 +169,64 @@ impl LoneEdge {
     pub async fn publish<T: Document>(&self, key: &KvKey, document: &T) {
         let text = self.publisher.sign_document(key, self.stamp(T::EXPIRES), document).unwrap();
         self.kv.put(&key.to_string(), &text).await;
+    }
+
+    /// Publishes a pool with its lists, in which nothing is revoked.
+    pub async fn publish_pool(&self, pool: &LonePool) {
+        self.publish_revoked(pool, &RevokedDocument::default()).await;
+        self.publish_status(pool, &StatusBits::new()).await;
+        self.publish(&KvKey::Pool(pool.id), &pool.document).await;
+    }
+
+    /// Publishes the pool's revocation list, each entry in its shard.
+    pub async fn publish_revoked(&self, pool: &LonePool, list: &RevokedDocument) {
+        for number in 0..SHARDS {
+            let mut shard = list.clone();
+            let of = |id: &str| RevokedDocument::shard_of(id, SHARDS) == Some(number);
+            shard.clients.retain(|id, _| of(id.as_str()));
+            shard.devices.retain(|id, _| of(id.as_str()));
+            self.publish(&KvKey::Revoked(pool.id, number), &shard).await;
+        }
+    }
+
+    /// Publishes the pool's only status list.
+    pub async fn publish_status(&self, pool: &LonePool, bits: &StatusBits) {
+        let iat = UnixTime(i64::try_from(stack::unix_now()).unwrap());
+        let claims = StatusListClaims {
+            sub: list_url(&pool.document.issuer, 0),
+            iat,
+            exp: iat + WINDOW,
+            ttl: STATUS_LIST_TTL,
+            status_list: bits.compress(),
+        };
+        let kid = pool.signing.kid().clone();
+        let header = JwsHeader { alg: SigningAlg::ES256, typ: STATUS_LIST_TYP.to_owned(), kid };
+        let input = jws::signing_input(&header, &claims).unwrap();
+        let signature = HostCrypto.sign(&pool.signing, input.as_bytes()).await.unwrap();
+        let text = jws::append_signature(input, &signature);
+        self.kv.put(&KvKey::Status(pool.id, 0).to_string(), &text).await;
+    }
+
+    /// Publishes a client with this secret, and this block of the pool's status list.
+    pub async fn publish_client(
+        &self,
+        pool: &LonePool,
+        id: &str,
+        subject: ClientSubject,
+        scopes: &str,
+        secret: &str,
+        block: u32,
+    ) {
+        let document = ClientDocument {
+            status: ClientStatus::Enabled,
+            secrets: vec![StoredSecret { sha256: SecretHash::of(secret.as_bytes()), expires_at: None }],
+            scopes: scopes.parse().unwrap(),
+            subject,
+            jwks: None,
+            audience: vec![],
+            status_block: Some(StatusBlock { list: 0, block, revoked: 0 }),
+        };
+        self.publish(&KvKey::Client(pool.id, id.parse().unwrap()), &document).await;
     }
 
     /// Waits for the report of a device.

@@ -4,7 +4,7 @@ use keypost_shared::certificate::CertificateDer;
 use keypost_shared::device_certificate::{CertificateMatch, PoolTrustAnchor, ProvisioningMode};
 use keypost_shared::edge_report::SignedReport;
 use keypost_shared::host;
-use keypost_shared::kv_key::{EdgeKey, KvKey};
+use keypost_shared::kv_key::EdgeKey;
 use keypost_tests::edge::{self, Reply};
 use keypost_tests::lone_edge::{LoneEdge, LonePool};
 use keypost_tests::openssl::{Authority, Device, Kind};
@@ -24,7 +24,7 @@ async fn auto_pool(edge: &LoneEdge, number: u128, roots: &[&Authority]) -> LoneP
     pool.document.provisioning.mode = ProvisioningMode::Auto;
     pool.document.provisioning.matching = Some(CertificateMatch::Any);
     pool.document.bind_to_certificate = true;
-    edge.publish(&KvKey::Pool(pool.id), &pool.document).await;
+    edge.publish_pool(&pool).await;
     pool
 }
 

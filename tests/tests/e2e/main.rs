@@ -17,6 +17,7 @@ mod documents;
 mod faults;
 mod first_token;
 mod management;
+mod revocation_edge;
 mod service_clients;
 mod standard_clients;
 mod token_errors;
