@@ -18,12 +18,19 @@ use sha2::{Digest, Sha256};
 use zeroize::{Zeroize, ZeroizeOnDrop, Zeroizing};
 
 const VERSION: u8 = 1;
-const KEY_ID_LENGTH: usize = 8;
+/// How long the name of a master key is, in bytes.
+pub const KEY_ID_LENGTH: usize = 8;
 const NONCE_LENGTH: usize = 12;
 
 /// The key under which private keys rest in the database, and from which the key for one-time passwords is derived.
+///
+/// While it is being replaced there are two: what is encrypted is encrypted under the first, and what rests under either
+/// opens.
 #[derive(Clone, Zeroize, ZeroizeOnDrop)]
-pub struct MasterKey([u8; 32]);
+pub struct MasterKey {
+    current: [u8; 32],
+    other: Option<[u8; 32]>,
+}
 
 /// A text that is no master key.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
@@ -60,19 +67,57 @@ pub enum OpenError {
 #[error("a private key could not be encrypted")]
 pub struct SealError;
 
+/// Why a sealed key was not encrypted anew.
+#[derive(Debug, thiserror::Error)]
+pub enum ResealError {
+    /// It does not open.
+    #[error(transparent)]
+    Open(#[from] OpenError),
+    /// It could not be encrypted.
+    #[error(transparent)]
+    Seal(#[from] SealError),
+}
+
 impl MasterKey {
     /// Reads a master key.
     pub fn parse(text: &str) -> Result<Self, MasterKeyError> {
         let mut bytes = [0; 32];
         match Base64UrlUnpadded::decode(text, &mut bytes) {
-            Ok(decoded) if decoded.len() == 32 => Ok(Self(bytes)),
+            Ok(decoded) if decoded.len() == 32 => Ok(Self { current: bytes, other: None }),
             _ => Err(MasterKeyError),
         }
     }
 
+    /// This key, and what rests under `other` opens too.
+    pub fn accepting(mut self, other: &MasterKey) -> Self {
+        self.other = Some(other.current);
+        self
+    }
+
     /// The key's bytes, for the check that it is none that anybody would guess.
     pub(crate) fn as_bytes(&self) -> &[u8; 32] {
-        &self.0
+        &self.current
+    }
+
+    /// The keys that count, the one to encrypt under first.
+    fn keys(&self) -> impl Iterator<Item = &[u8; 32]> {
+        std::iter::once(&self.current).chain(&self.other)
+    }
+
+    /// Encrypts a sealed private key anew, under the key to encrypt under now. None where it rests under that already.
+    pub fn reseal(
+        &self,
+        purpose: KeyPurpose,
+        kid: &Kid,
+        blob: &[u8],
+        rng: &mut impl CryptoRngCore,
+    ) -> Result<Option<Vec<u8>>, ResealError> {
+        let key = self.open(purpose, kid, blob)?;
+        let rests_under = blob.get(1..=KEY_ID_LENGTH);
+        if rests_under == Some(self.id().as_slice()) {
+            return Ok(None);
+        }
+        Ok(Some(self.seal(purpose, &key, rng)?))
     }
 
     /// Encrypts a private key for the database.
@@ -87,7 +132,8 @@ impl MasterKey {
         let aad = associated_data(purpose, key.kid());
         let plaintext = key.to_bytes();
         let payload = Payload { msg: plaintext.as_slice(), aad: &aad };
-        let ciphertext = self.cipher().encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError)?;
+        let ciphertext =
+            cipher(&self.current).encrypt(&Nonce::from(nonce), payload).map_err(|_| SealError)?;
         let mut blob = Vec::with_capacity(1 + KEY_ID_LENGTH + NONCE_LENGTH + ciphertext.len());
         blob.push(VERSION);
         blob.extend_from_slice(&self.id());
@@ -103,14 +149,11 @@ impl MasterKey {
             return Err(OpenError::Damaged);
         }
         let (key_id, rest) = rest.split_first_chunk::<KEY_ID_LENGTH>().ok_or(OpenError::Damaged)?;
-        if *key_id != self.id() {
-            return Err(OpenError::OtherMasterKey);
-        }
+        let key = self.keys().find(|key| id(key) == *key_id).ok_or(OpenError::OtherMasterKey)?;
         let (nonce, ciphertext) = rest.split_first_chunk::<NONCE_LENGTH>().ok_or(OpenError::Damaged)?;
         let aad = associated_data(purpose, kid);
         let payload = Payload { msg: ciphertext, aad: &aad };
-        let plaintext =
-            self.cipher().decrypt(&Nonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)?;
+        let plaintext = cipher(key).decrypt(&Nonce::from(*nonce), payload).map_err(|_| OpenError::Damaged)?;
         let key = PrivateKey::from_bytes(&Zeroizing::new(plaintext))?;
         if key.kid() == kid { Ok(key) } else { Err(OpenError::Damaged) }
     }
@@ -118,32 +161,56 @@ impl MasterKey {
     /// The keyed hash by which a one-time password is stored and found: without the master key, its 50 bits cannot be
     /// searched for in a copy of the database.
     pub fn otp_hmac(&self, otp: &Otp) -> [u8; 32] {
-        let key = Zeroizing::new(hmac(&self.0, b"keypost one-time password key"));
-        hmac(&key, otp.expose().as_bytes())
+        otp_hmac(&self.current, otp)
+    }
+
+    /// The keyed hashes by which a one-time password may have been stored: under each of the keys that count.
+    pub fn otp_hmacs(&self, otp: &Otp) -> Vec<[u8; 32]> {
+        self.keys().map(|key| otp_hmac(key, otp)).collect()
     }
 
     /// What an `Idempotency-Key` gives: the id to find its answer by, and the key to open it with. `scope` is all that the
     /// key is good for. Both need the master key too, because people choose keys that can be guessed.
-    pub fn idempotency(&self, scope: &[&str], key: &str) -> ([u8; 32], AnswerKey) {
-        let purpose = |purpose: &[u8]| {
-            let derived = Zeroizing::new(hmac(&self.0, purpose));
-            // As JSON: no two lists of texts are the same text.
-            hmac(&derived, serde_json::json!([scope, key]).to_string().as_bytes())
+    ///
+    /// While there are two master keys there are two of each, in the order of the ids: whoever takes both, in that order,
+    /// meets whoever has only one of the keys, or has them the other way round.
+    pub fn idempotency(&self, scope: &[&str], key: &str) -> Vec<([u8; 32], AnswerKey)> {
+        // As JSON: no two lists of texts are the same text.
+        let request = serde_json::json!([scope, key]).to_string();
+        let derive = |master: &[u8; 32], purpose: &[u8]| {
+            let derived = Zeroizing::new(hmac(master, purpose));
+            hmac(&derived, request.as_bytes())
         };
-        (purpose(b"keypost idempotency id"), AnswerKey(purpose(b"keypost idempotency answer")))
+        let of = |master| {
+            let answer = AnswerKey(derive(master, b"keypost idempotency answer"));
+            (derive(master, b"keypost idempotency id"), answer)
+        };
+        let mut all: Vec<_> = self.keys().map(of).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
     }
 
-    /// A name for the key; a hash of 256 random bits gives nothing away.
-    fn id(&self) -> [u8; KEY_ID_LENGTH] {
-        let digest = Sha256::new().chain_update(b"keypost master key id\0").chain_update(self.0).finalize();
-        let mut id = [0; KEY_ID_LENGTH];
-        id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
-        id
+    /// A name for the key to encrypt under, which is in all that rests under it.
+    pub fn id(&self) -> [u8; KEY_ID_LENGTH] {
+        id(&self.current)
     }
+}
 
-    fn cipher(&self) -> Aes256Gcm {
-        <Aes256Gcm as KeyInit>::new(&self.0.into())
-    }
+/// A name for a key; a hash of 256 random bits gives nothing away.
+fn id(key: &[u8; 32]) -> [u8; KEY_ID_LENGTH] {
+    let digest = Sha256::new().chain_update(b"keypost master key id\0").chain_update(key).finalize();
+    let mut id = [0; KEY_ID_LENGTH];
+    id.iter_mut().zip(digest).for_each(|(to, from)| *to = from);
+    id
+}
+
+fn cipher(key: &[u8; 32]) -> Aes256Gcm {
+    <Aes256Gcm as KeyInit>::new(key.into())
+}
+
+fn otp_hmac(key: &[u8; 32], otp: &Otp) -> [u8; 32] {
+    let key = Zeroizing::new(hmac(key, b"keypost one-time password key"));
+    hmac(&key, otp.expose().as_bytes())
 }
 
 /// Encrypts the answer to a request that came with an `Idempotency-Key`.
@@ -211,7 +278,7 @@ mod tests {
     const POOL: KeyPurpose = KeyPurpose::Pool(PoolId(uuid::Uuid::from_u128(1)));
 
     fn master(byte: u8) -> MasterKey {
-        MasterKey([byte; 32])
+        MasterKey { current: [byte; 32], other: None }
     }
 
     #[test]
@@ -253,7 +320,7 @@ mod tests {
     #[test]
     fn an_answer_opens_with_the_same_idempotency_key_in_the_same_scope_alone() {
         let mut rng = ChaCha20Rng::seed_from_u64(4);
-        let (id, key) = master(1).idempotency(&["me", "POST", "/a"], "k");
+        let [(id, key)] = master(1).idempotency(&["me", "POST", "/a"], "k").try_into().unwrap();
         let sealed = key.seal(b"answer", &mut rng).unwrap();
         assert_eq!(key.open(&sealed).unwrap().as_slice(), b"answer");
         assert!(key.open(&sealed[..20]).is_err());
@@ -263,10 +330,40 @@ mod tests {
             master(1).idempotency(&["me", "POST", "/a", "k"], ""),
             master(1).idempotency(&["me", "POST", "/a"], "l"),
         ];
-        for (other_id, other) in others {
+        for (other_id, other) in others.into_iter().flatten() {
             assert_ne!(id, other_id);
             assert!(other.open(&sealed).is_err());
         }
+    }
+
+    #[test]
+    fn while_there_are_two_master_keys_what_rests_under_either_opens_and_is_sealed_under_the_first() {
+        let mut rng = ChaCha20Rng::seed_from_u64(5);
+        let key = PrivateKey::generate(&mut rng);
+        let old = master(1).seal(POOL, &key, &mut rng).unwrap();
+        let both = master(2).accepting(&master(1));
+        assert_eq!(both.open(POOL, key.kid(), &old).unwrap().public(), key.public());
+        let new = both.reseal(POOL, key.kid(), &old, &mut rng).unwrap().expect("it rested under the other");
+        assert!(
+            master(2).open(POOL, key.kid(), &new).is_ok() && master(1).open(POOL, key.kid(), &new).is_err()
+        );
+        assert!(both.reseal(POOL, key.kid(), &new, &mut rng).unwrap().is_none());
+        assert!(matches!(
+            both.reseal(POOL, key.kid(), &master(3).seal(POOL, &key, &mut rng).unwrap(), &mut rng),
+            Err(ResealError::Open(OpenError::OtherMasterKey))
+        ));
+        let sealed_now = both.seal(POOL, &key, &mut rng).unwrap();
+        assert!(master(2).open(POOL, key.kid(), &sealed_now).is_ok());
+
+        let otp = Otp::generate(&mut rng);
+        assert_eq!(both.otp_hmacs(&otp), [master(2).otp_hmac(&otp), master(1).otp_hmac(&otp)]);
+        let other_way_round = master(1).accepting(&master(2));
+        let ids = |key: &MasterKey| -> Vec<[u8; 32]> {
+            key.idempotency(&["me"], "k").iter().map(|(id, _)| *id).collect()
+        };
+        assert_eq!(ids(&both), ids(&other_way_round), "in one order");
+        assert!(ids(&both).contains(&ids(&master(1))[0]) && ids(&both).contains(&ids(&master(2))[0]));
+        assert_eq!(format!("{both:?}"), "MasterKey(..)");
     }
 
     #[test]

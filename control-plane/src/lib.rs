@@ -17,6 +17,7 @@ pub mod key_maker;
 pub mod kv;
 pub mod metrics;
 pub mod publisher;
+pub mod rewrap;
 pub mod root;
 pub mod server;
 pub mod service;

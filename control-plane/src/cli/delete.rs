@@ -35,17 +35,18 @@ impl DeleteArgs {
         place: &Place,
         what: &str,
     ) -> Result<(), CommandError> {
-        self.confirm(what)?;
+        self.confirm("Delete", what)?;
         api.delete(place).await?;
         output.done(format_args!("Deleted {}.", printable(what)))
     }
 
-    fn confirm(&self, what: &str) -> Result<(), CommandError> {
+    /// Asks before something is done that cannot be undone.
+    pub(super) fn confirm(&self, verb: &str, what: &str) -> Result<(), CommandError> {
         if self.yes || !io::stdin().is_terminal() {
             return Ok(());
         }
         let mut terminal = io::stderr().lock();
-        write!(terminal, "Delete {}? [y/N] ", printable(what))?;
+        write!(terminal, "{verb} {}? [y/N] ", printable(what))?;
         terminal.flush()?;
         let mut answer = String::new();
         io::stdin().lock().read_line(&mut answer)?;

@@ -83,6 +83,8 @@ pub(super) enum CommandError {
     ImportFailed { code: String, detail: String, fields: Vec<(String, String)> },
     #[error("{0} findings: the record of who did what was altered")]
     AuditFindings(u64),
+    #[error("{0} private keys rest under another master key, or are damaged")]
+    KeysLeft(u64),
     #[error("interrupted{0}")]
     Interrupted(&'static str),
 }

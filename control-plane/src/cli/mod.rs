@@ -16,6 +16,7 @@ mod device;
 mod env;
 mod error;
 mod import;
+mod keys;
 mod list;
 mod openapi;
 mod org;
@@ -23,6 +24,7 @@ mod otp;
 mod output;
 mod place;
 mod pool;
+mod rewrap;
 mod serve;
 mod sync;
 
@@ -68,6 +70,8 @@ enum Command {
     Otp(otp::OtpArgs),
     /// Devices with certificates: roots, what is denied, and why one does not get in.
     Certificate(certificate::CertificateArgs),
+    /// Signing keys of a client pool, and the master key under which they rest.
+    Keys(keys::KeysArgs),
     /// Service clients of an environment, bound to no device.
     Client(client::ClientArgs),
     /// API keys.
@@ -104,6 +108,7 @@ impl Cli {
             Command::App(args) => args.run().await,
             Command::Otp(args) => args.run().await,
             Command::Certificate(args) => args.run().await,
+            Command::Keys(args) => args.run().await,
             Command::Client(args) => args.run().await,
             Command::ApiKey(args) => args.run().await,
             Command::Audit(args) => args.run().await,

@@ -40,6 +40,9 @@ struct ChangeArgs {
     /// How old what the edge knows may be before it stops issuing tokens.
     #[arg(long, value_name = "SECONDS")]
     max_staleness: Option<u32>,
+    /// How long a signing key signs before the next one takes over.
+    #[arg(long, value_name = "SECONDS")]
+    rotation_period: Option<u32>,
     /// What its tokens look like.
     #[arg(long, value_name = "PROFILE", value_parser = ["device", "rfc9068"])]
     claims_profile: Option<String>,
@@ -66,6 +69,7 @@ impl PoolArgs {
                 let body = Body::default()
                     .with_some("tokenTtlSeconds", change.token_ttl.as_ref())?
                     .with_some("maxStalenessSeconds", change.max_staleness.as_ref())?
+                    .with_some("rotationPeriodSeconds", change.rotation_period.as_ref())?
                     .with_some("claimsProfile", change.claims_profile.as_ref())?
                     .with_list("audience", &change.audience)?
                     .with_list("corsOrigins", &change.cors_origin)?

@@ -89,7 +89,7 @@ pub struct CommonConfig {
 pub struct RootConfig {
     /// What every command reads.
     pub common: CommonConfig,
-    /// `KEYPOST_MASTER_KEY`.
+    /// `KEYPOST_MASTER_KEY` and, while it is being replaced, `KEYPOST_MASTER_KEY_PREVIOUS`.
     pub master_key: MasterKey,
 }
 
@@ -106,7 +106,7 @@ pub struct ServeConfig {
     pub edge_url: String,
     /// `KEYPOST_PUBLIC_URL`: where devices reach this control plane, without a slash at its end.
     pub public_url: String,
-    /// `KEYPOST_MASTER_KEY`.
+    /// `KEYPOST_MASTER_KEY` and, while it is being replaced, `KEYPOST_MASTER_KEY_PREVIOUS`.
     pub master_key: MasterKey,
     /// `KEYPOST_EDGE_SEALING_KEY`: the key to seal with. A second one may be given, which the Worker still opens with.
     pub sealing_key: SealingKey,
@@ -204,7 +204,7 @@ fn read_common(reader: &mut Reader<'_>) -> Option<CommonConfig> {
 
 fn read_root(reader: &mut Reader<'_>) -> Option<RootConfig> {
     let common = read_common(reader);
-    let master_key = reader.required("KEYPOST_MASTER_KEY", MasterKey::parse);
+    let master_key = read_master_key(reader).map(|(current, previous)| combined(current, previous.as_ref()));
     Some(RootConfig { common: common?, master_key: master_key? })
 }
 
@@ -264,17 +264,35 @@ fn read_public_url(reader: &mut Reader<'_>, mode: Mode, listen: Option<SocketAdd
     }
 }
 
+const MASTER: &str = "KEYPOST_MASTER_KEY";
+const PREVIOUS_MASTER: &str = "KEYPOST_MASTER_KEY_PREVIOUS";
+
+/// The master key, and the other one that counts while it is being replaced.
+fn read_master_key(reader: &mut Reader<'_>) -> Option<(MasterKey, Option<MasterKey>)> {
+    let current = reader.required(MASTER, MasterKey::parse);
+    let previous = reader.optional_or_none(PREVIOUS_MASTER, MasterKey::parse);
+    Some((current?, previous?))
+}
+
+fn combined(current: MasterKey, previous: Option<&MasterKey>) -> MasterKey {
+    match previous {
+        Some(previous) => current.accepting(previous),
+        None => current,
+    }
+}
+
 fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, SealingKey, Vec<SharedSecret>)> {
-    const MASTER: &str = "KEYPOST_MASTER_KEY";
     const SEALING: &str = "KEYPOST_EDGE_SEALING_KEY";
     const SHARED: &str = "KEYPOST_EDGE_SHARED_SECRET";
 
-    let master = reader.required(MASTER, MasterKey::parse);
+    let master = read_master_key(reader);
     let sealing = reader.required(SEALING, SealingKey::parse_list);
     let shared = reader.required(SHARED, SharedSecret::parse_list);
     if mode == Mode::Prod {
         let mut seen: Vec<([u8; 32], &'static str)> = Vec::new();
-        let all = (master.iter().map(|key| (*key.as_bytes(), MASTER)))
+        let previous = master.iter().filter_map(|(_, previous)| previous.as_ref());
+        let all = (master.iter().map(|(key, _)| (*key.as_bytes(), MASTER)))
+            .chain(previous.map(|key| (*key.as_bytes(), PREVIOUS_MASTER)))
             .chain(sealing.iter().flatten().map(|key| (*key.as_bytes(), SEALING)))
             .chain(shared.iter().flatten().map(|key| (*key.as_bytes(), SHARED)));
         for (bytes, variable) in all {
@@ -287,7 +305,8 @@ fn read_secrets(reader: &mut Reader<'_>, mode: Mode) -> Option<(MasterKey, Seali
             seen.push((bytes, variable));
         }
     }
-    Some((master?, sealing?.into_iter().next()?, shared?))
+    let (current, previous) = master?;
+    Some((combined(current, previous.as_ref()), sealing?.into_iter().next()?, shared?))
 }
 
 fn read_rate_limits(reader: &mut Reader<'_>) -> Option<RateLimitConfig> {

@@ -94,6 +94,8 @@ fn each_wrong_value_names_its_variable() {
         ("KEYPOST_KV_API_TOKEN", "two words"),
         ("KEYPOST_KV_BATCH_SIZE", "10001"),
         ("KEYPOST_MASTER_KEY", "short"),
+        ("KEYPOST_MASTER_KEY_PREVIOUS", "short"),
+        ("KEYPOST_SIGNING_KEY_SECONDS", "3599"),
         ("KEYPOST_EDGE_SEALING_KEY", "a,b,c"),
         ("KEYPOST_ROOT_SIGNER", "arn:aws:kms:x"),
         ("KEYPOST_ADMIN_API_KEY", "kp_admin_0123456789"),
@@ -116,6 +118,8 @@ fn each_wrong_value_names_its_variable() {
 fn production_refuses_secrets_that_somebody_typed_and_secrets_used_twice() {
     let zero = "A".repeat(43);
     assert_eq!(wrong(&[("KEYPOST_MASTER_KEY", &zero)]), ["KEYPOST_MASTER_KEY"]);
+    assert_eq!(wrong(&[("KEYPOST_MASTER_KEY_PREVIOUS", &zero)]), ["KEYPOST_MASTER_KEY_PREVIOUS"]);
+    assert_eq!(wrong(&[("KEYPOST_MASTER_KEY_PREVIOUS", &secret(1))]), ["KEYPOST_MASTER_KEY_PREVIOUS"]);
     // "development-development-developm"
     let typed = "ZGV2ZWxvcG1lbnQtZGV2ZWxvcG1lbnQtZGV2ZWxvcG0";
     assert_eq!(wrong(&[("KEYPOST_EDGE_SHARED_SECRET", typed)]), ["KEYPOST_EDGE_SHARED_SECRET"]);
@@ -134,9 +138,11 @@ fn development_takes_plain_http_and_no_token() {
     variables.insert("KEYPOST_KV_API_URL", "http://127.0.0.1:8787/cdn-cgi/local/explorer/api".to_owned());
     variables.insert("KEYPOST_MASTER_KEY", "A".repeat(43));
     variables.insert("KEYPOST_PUBLISHER_KEY_SECONDS", "5".to_owned());
+    variables.insert("KEYPOST_SIGNING_KEY_SECONDS", "2".to_owned());
     let config = read(&variables).unwrap();
     assert_eq!(config.public_url, "http://127.0.0.1:8080");
     assert!(config.kv.api_token.is_none());
+    assert_eq!(config.key_times, Times::standing(2));
 }
 
 #[test]

@@ -11,7 +11,7 @@ use std::str::FromStr;
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
 use keypost_shared::certificate::Fingerprint;
-use keypost_shared::id::{ClientAppId, ClientId, DeviceId, EnvId, IdError, OrgId, PoolId};
+use keypost_shared::id::{ClientAppId, ClientId, DeviceId, EnvId, IdError, Kid, OrgId, PoolId};
 use uuid::Uuid;
 
 use super::App;
@@ -49,6 +49,7 @@ right!(
     OrgRead,
     OrgWrite,
     DeviceRead,
+    KeyRotate,
     DeviceWrite,
     OtpCreate,
     ClientWrite,
@@ -124,6 +125,13 @@ pub(super) struct InPool<R> {
 pub(super) struct InRoot<R> {
     pub(super) scope: EnvScope,
     pub(super) root: TrustAnchor,
+    right: PhantomData<R>,
+}
+
+/// A signing key of a client pool that the caller may use.
+pub(super) struct InSigningKey<R> {
+    pub(super) scope: EnvScope,
+    pub(super) kid: Kid,
     right: PhantomData<R>,
 }
 
@@ -302,6 +310,21 @@ impl<R: Right> FromRequestParts<App> for InDenial<R> {
         let denied =
             service::denied_certificate::find(app.context(), &scope, id.ok_or_else(not_found)?).await?;
         Ok(Self { scope, denied: denied.ok_or_else(not_found)?, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InSigningKey<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let (pool, kid) = (ids.take::<PoolId>("clientPoolId"), ids.take::<Kid>("kid"));
+        ids.finish()?;
+        let scope = enter_pool::<R>(app, &caller, pool).await?;
+        let not_found = || Problem::not_found("signing key");
+        let key = service::signing_key::find(app.context(), &scope, &kid.ok_or_else(not_found)?).await?;
+        Ok(Self { scope, kid: key.ok_or_else(not_found)?.kid, right: PhantomData })
     }
 }
 

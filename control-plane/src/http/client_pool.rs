@@ -29,6 +29,7 @@ impl FromFields for PoolChange {
         // What a number may be depends on the deployment, so the service says.
         let token_ttl_seconds = fields.replace("tokenTtlSeconds", any_integer);
         let max_staleness_seconds = fields.replace("maxStalenessSeconds", any_integer);
+        let rotation_period_seconds = fields.replace("rotationPeriodSeconds", any_integer);
         let claims_profile = fields.patch("claimsProfile", ClaimsProfile::Device, claims_profile);
         let audience = fields.patch("audience", Vec::new(), fields::audience);
         let cors_origins = fields.patch("corsOrigins", Vec::new(), fields::origins);
@@ -39,18 +40,11 @@ impl FromFields for PoolChange {
         let bind_to_certificate = fields.patch("bindToCertificate", false, |value| {
             value.as_bool().ok_or_else(|| Invalid::new("must be true or false"))
         });
-        fields.read_only(&[
-            "clientPoolId",
-            "keyBackend",
-            "keyMode",
-            "kmsKeyId",
-            "rotationPeriodSeconds",
-            "createdAt",
-            "updatedAt",
-        ]);
+        fields.read_only(&["clientPoolId", "keyBackend", "keyMode", "kmsKeyId", "createdAt", "updatedAt"]);
         Some(Self {
             token_ttl_seconds: token_ttl_seconds?,
             max_staleness_seconds: max_staleness_seconds?,
+            rotation_period_seconds: rotation_period_seconds?,
             claims_profile: claims_profile?,
             audience: audience?,
             cors_origins: cors_origins?,

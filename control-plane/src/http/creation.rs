@@ -65,7 +65,8 @@ impl CreateHead {
 pub(super) struct Creation {
     /// The change that creates.
     pub(super) change: Change,
-    kept: Option<([u8; 32], AnswerKey)>,
+    /// The rows to keep the answer in: none without an `Idempotency-Key`, two while the master key is being replaced.
+    kept: Vec<([u8; 32], AnswerKey)>,
     status: StatusCode,
 }
 
@@ -128,26 +129,29 @@ impl CreateRequest {
     pub(super) async fn begin(self, app: &App, actor: &Arc<Actor>) -> Result<Creation, Interrupted> {
         let mut change = Change::begin(app.context(), actor).await?;
         let Some(key) = &self.idempotency_key else {
-            return Ok(Creation { change, kept: None, status: StatusCode::CREATED });
+            return Ok(Creation { change, kept: Vec::new(), status: StatusCode::CREATED });
         };
         let caller = actor.id.as_deref().unwrap_or_default();
-        let (id, answer_key) = app.context().master_key.idempotency(&[caller, &self.method, &self.path], key);
+        let kept = app.context().master_key.idempotency(&[caller, &self.method, &self.path], key);
         let now = change.now();
-        match idempotency::claim(change.tx(), &id, &self.body_hash, now).await? {
-            Claim::First => {
-                Ok(Creation { change, kept: Some((id, answer_key)), status: StatusCode::CREATED })
-            }
-            Claim::OtherBody => Err(Problem::idempotency_key_reused().into()),
-            Claim::Answered(sealed) => {
-                let opened = answer_key.open(&sealed).map_err(|error| Problem::internal(&error))?;
-                let kept: KeptAnswer =
-                    serde_json::from_slice(&opened).map_err(|error| Problem::internal(&error))?;
-                let mut response = kept.into_response();
-                response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
-                Err(Interrupted::Answered(response))
+        for (id, answer_key) in &kept {
+            match idempotency::claim(change.tx(), id, &self.body_hash, now).await? {
+                Claim::First => {}
+                Claim::OtherBody => return Err(Problem::idempotency_key_reused().into()),
+                Claim::Answered(sealed) => return Err(replay(answer_key, &sealed)?),
             }
         }
+        Ok(Creation { change, kept, status: StatusCode::CREATED })
     }
+}
+
+/// The answer that was given before.
+fn replay(key: &AnswerKey, sealed: &[u8]) -> Result<Interrupted, Problem> {
+    let opened = key.open(sealed).map_err(|error| Problem::internal(&error))?;
+    let kept: KeptAnswer = serde_json::from_slice(&opened).map_err(|error| Problem::internal(&error))?;
+    let mut response = kept.into_response();
+    response.headers_mut().insert(REPLAYED, HeaderValue::from_static("true"));
+    Ok(Interrupted::Answered(response))
 }
 
 impl Creation {
@@ -183,22 +187,23 @@ impl Creation {
         let (not_yet, done) = (answer(false), answer(true));
         let status = self.status;
         let kept = KeptAnswer::new(status, &not_yet, Some(updated_at))?;
-        let (marks, id) = self.keep_and_commit(&kept).await?;
+        let (marks, rows) = self.keep_and_commit(&kept).await?;
         if !wait(marks).await {
             return Ok(kept.into_response());
         }
         let kept = KeptAnswer::new(status, &done, Some(updated_at))?;
-        if let Some((id, key)) = id {
-            // Whoever asks again now is told the truth of now. Where that fails, the truth of then is good enough.
-            let kept_again = async {
+        // Whoever asks again now is told the truth of now. Where that fails, the truth of then is good enough.
+        let kept_again = async {
+            for (id, key) in &rows {
                 let mut connection =
                     app.context().db.acquire().await.map_err(crate::store::StoreError::from)?;
-                let sealed = kept.seal(&key, app)?;
-                Ok::<_, Problem>(idempotency::answer(&mut connection, &id, &sealed).await?)
-            };
-            if kept_again.await.is_err() {
-                tracing::debug!("an answer was not kept a second time");
+                let sealed = kept.seal(key, app)?;
+                idempotency::answer(&mut connection, id, &sealed).await?;
             }
+            Ok::<_, Problem>(())
+        };
+        if kept_again.await.is_err() {
+            tracing::debug!("an answer was not kept a second time");
         }
         Ok(kept.into_response())
     }
@@ -206,8 +211,8 @@ impl Creation {
     async fn keep_and_commit(
         mut self,
         kept: &KeptAnswer,
-    ) -> Result<(Vec<Mark>, Option<([u8; 32], AnswerKey)>), Problem> {
-        if let Some((id, key)) = &self.kept {
+    ) -> Result<(Vec<Mark>, Vec<([u8; 32], AnswerKey)>), Problem> {
+        for (id, key) in &self.kept {
             let sealed = kept.seal_with(key, self.change.rng())?;
             idempotency::answer(self.change.tx(), id, &sealed).await?;
         }

@@ -35,6 +35,7 @@ mod problem;
 mod query;
 mod rate_limit;
 mod service_client;
+mod signing_key;
 mod streamed_body;
 mod sync;
 
@@ -117,6 +118,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(certificate::routes())
         .merge(certificate_explanation::routes())
         .merge(denied_certificate::routes())
+        .merge(signing_key::routes())
         .merge(service_client::routes())
         .merge(api_key::routes())
         .merge(audit::routes())

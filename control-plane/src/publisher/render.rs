@@ -135,7 +135,7 @@ pub(super) fn pool(
     let window = seconds(rows.max_staleness_seconds);
     // No document lasts longer than the key that it names.
     let until = (now + window).min(ends_at.unwrap_or(now + window));
-    let shortened = Duration::try_from(until - now).unwrap_or_default();
+    let shortened = Duration::from_secs(unix(until).since(unix(now)));
     let names = document.signing_key.as_ref().map(|key| Named {
         pool: rows.id,
         kid: key.kid.clone(),

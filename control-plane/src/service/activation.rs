@@ -104,8 +104,9 @@ async fn use_otp(
     device: Option<&DeviceId>,
 ) -> Result<(UsedOtp, SecretText, Vec<Mark>), ActivationError> {
     let now = context.now();
-    let hmac = context.master_key.otp_hmac(otp);
     let mut change = Change::begin(context, actor).await?;
+    let hmacs = context.master_key.otp_hmacs(otp);
+    let hmac = store::otp::stored(change.tx(), &hmacs).await?.unwrap_or(context.master_key.otp_hmac(otp));
     store::otp::lock_device(change.tx(), &hmac).await?;
     let Some(client) = store::otp::use_up(change.tx(), &hmac, device, MOST_TRIES, now).await? else {
         if let Some(device) = device {

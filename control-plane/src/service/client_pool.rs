@@ -26,6 +26,8 @@ pub struct PoolChange {
     pub token_ttl_seconds: Option<u32>,
     /// For how long the edge may believe a copy, in seconds.
     pub max_staleness_seconds: Option<u32>,
+    /// How long a signing key signs before the next one takes over, in seconds.
+    pub rotation_period_seconds: Option<u32>,
     /// Which claims tokens carry.
     #[schema(value_type = Option<String>)]
     pub claims_profile: Option<ClaimsProfile>,
@@ -70,9 +72,9 @@ pub async fn change(
 }
 
 fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {
-    let (shortest_ttl, shortest_window) = match mode {
-        Mode::Dev => (1, 10),
-        Mode::Prod => (60, 900),
+    let (shortest_ttl, shortest_window, shortest_period) = match mode {
+        Mode::Dev => (1, 10, 1),
+        Mode::Prod => (60, 900, 86_400),
     };
     let longest_ttl = u32::try_from(MAX_TOKEN_TTL).unwrap_or(u32::MAX);
     let check = |field, value: Option<u32>, least, most| match value {
@@ -82,7 +84,8 @@ fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {
         _ => Ok(()),
     };
     check("tokenTtlSeconds", change.token_ttl_seconds, shortest_ttl, longest_ttl)?;
-    check("maxStalenessSeconds", change.max_staleness_seconds, shortest_window, 7 * 86_400)
+    check("maxStalenessSeconds", change.max_staleness_seconds, shortest_window, 7 * 86_400)?;
+    check("rotationPeriodSeconds", change.rotation_period_seconds, shortest_period, 5 * 365 * 86_400)
 }
 
 fn apply(before: ClientPool, change: PoolChange, now: OffsetDateTime) -> Result<ClientPool, ChangeError> {
@@ -96,6 +99,7 @@ fn apply(before: ClientPool, change: PoolChange, now: OffsetDateTime) -> Result<
         earlier_token_ttl: earlier_token_ttl(&before, token_ttl_seconds, now),
         token_ttl_seconds,
         max_staleness_seconds: change.max_staleness_seconds.unwrap_or(before.max_staleness_seconds),
+        rotation_period_seconds: change.rotation_period_seconds.unwrap_or(before.rotation_period_seconds),
         claims_profile: change.claims_profile.unwrap_or(before.claims_profile),
         audience: change.audience.unwrap_or(before.audience),
         cors_origins: change.cors_origins.unwrap_or(before.cors_origins),

@@ -99,6 +99,12 @@ impl Bounds {
     }
 }
 
+/// One of the pool's keys.
+pub async fn find(context: &Context, scope: &EnvScope, kid: &Kid) -> Result<Option<KeyRecord>, StoreError> {
+    let mut connection = context.connection().await?;
+    store::signing_key::find(&mut connection, scope, kid).await
+}
+
 /// The pool's keys, newest first, after `after`.
 pub async fn list(
     context: &Context,
@@ -155,15 +161,17 @@ pub async fn rotate(change: &mut Change, scope: &EnvScope) -> Result<Rotation, C
     let done = steps.iter().any(|step| matches!(step, Step::Activate { .. }));
     let rotation =
         Rotation { kid, signs_at: from_unix(succession.at), done, certain: done || succession.certain };
-    if !done && let Some(active) = keys.snapshot.active() {
-        let asked = json!({"after": {"signsAt": told(rotation.signs_at), "next": rotation.kid}});
-        change.record(Event::new(owner.target(&active.kid), "ask_for_rotation", asked));
-    }
     take(change, &owner, &steps, Priority::Change).await?;
     // The schedule makes the key that is to follow.
     store::signing_key::set_due(change.tx(), &owner, now).await?;
-    let signs_at = if done { now } else { rotation.signs_at };
-    Ok(Rotation { signs_at, ..rotation })
+    let rotation = Rotation { signs_at: if done { now } else { rotation.signs_at }, ..rotation };
+    let before = keys.snapshot.active().map(|active| &active.kid);
+    let changes = json!({
+        "before": {"signs": before},
+        "after": {"signs": rotation.kid, "signsAt": told(rotation.signs_at)},
+    });
+    change.record(Event::new(scope.target("signing_key", scope.pool()), "rotate", changes));
+    Ok(rotation)
 }
 
 /// What a revocation may need and cannot make within a transaction: a key to sign with, where the pool has no other. None
@@ -200,7 +208,7 @@ pub async fn revoke(
 ) -> Result<Revocation, ChangeError> {
     let owner = PoolOwner::from(scope);
     let now = change.now();
-    let mut keys = lock(change, &owner).await?;
+    let keys = lock(change, &owner).await?;
     let before = store::signing_key::find(change.tx(), scope, kid).await?.ok_or(ChangeError::Gone)?;
     let mut revocation = Revocation {
         kid: kid.clone(),
@@ -210,45 +218,51 @@ pub async fn revoke(
         young: false,
     };
     if before.state == "revoked" {
+        // Whoever asks again waits for the same document.
+        change.mark(KvKey::Pool(owner.pool()), Priority::Revocation);
         return Ok(revocation);
     }
     store::signing_key::revoke(change.tx(), &owner, kid, now).await?;
-    change.record(Event::changed(
-        owner.target(kid),
-        "revoke",
-        &json!({"state": before.state}),
-        &json!({"state": "revoked"}),
-    ));
-    // It was out of the key set already.
-    if before.state == "gone" {
-        return Ok(revocation);
+    // One that is gone was out of the key set already.
+    if before.state != "gone" {
+        revocation.documents_until = before.tokens_until;
+        succeed(change, &owner, keys, &mut revocation, spare).await?;
+        change.mark(KvKey::Pool(owner.pool()), Priority::Revocation);
+        store::signing_key::set_due(change.tx(), &owner, now).await?;
     }
-    revocation.documents_until = before.tokens_until;
-    let mut snapshot = keys.snapshot.without(kid);
-    if snapshot.active().is_none()
-        && !snapshot.keys.iter().any(|key| key.state == State::Next)
-        && let Some(made) = spare
-    {
-        add(change, &owner, &made).await?;
+    let after = json!({"state": "revoked", "signs": revocation.active, "young": revocation.young});
+    change.record(Event::changed(owner.target(kid), "revoke", &json!({"state": before.state}), &after));
+    Ok(revocation)
+}
+
+/// Lets another key sign in the place of a revoked one, if that did.
+async fn succeed(
+    change: &mut Change,
+    owner: &PoolOwner,
+    keys: PoolKeys,
+    revocation: &mut Revocation,
+    spare: Option<MadeKey>,
+) -> Result<(), StoreError> {
+    let PoolKeys { snapshot, policy, .. } = keys;
+    let now = change.now();
+    let mut snapshot = snapshot.without(&revocation.kid);
+    revocation.active = snapshot.active().map(|active| active.kid.clone());
+    let has_next = snapshot.keys.iter().any(|key| key.state == State::Next);
+    if let Some(made) = spare.filter(|_| revocation.active.is_none() && !has_next) {
+        store::signing_key::insert(change.tx(), owner, &made, now).await?;
         snapshot.keys.push(as_next(&made, now));
     }
-    let steps = life::plan(&snapshot, unix(now), &keys.policy);
-    take(change, &owner, &steps, Priority::Revocation).await?;
-    change.mark(KvKey::Pool(owner.pool()), Priority::Revocation);
+    let steps = life::plan(&snapshot, unix(now), &policy);
+    take(change, owner, &steps, Priority::Revocation).await?;
     for step in &steps {
         if let Step::Activate { kid, .. } = step {
-            let stood =
-                snapshot.keys.iter().any(|key| key.kid == *kid && key.has_stood(unix(now), &keys.policy));
+            let is_it = |key: &&SigningKey| key.kid == *kid;
+            let stood = snapshot.keys.iter().find(is_it).is_some_and(|key| key.has_stood(unix(now), &policy));
             revocation.young = !stood;
             revocation.active = Some(kid.clone());
         }
     }
-    if revocation.active.as_ref() == Some(kid) {
-        revocation.active = None;
-    }
-    keys.snapshot = snapshot;
-    store::signing_key::set_due(change.tx(), &owner, now).await?;
-    Ok(revocation)
+    Ok(())
 }
 
 /// Adds the first keys of a pool that the same transaction has added: one that signs at once, and the one that will follow
@@ -297,13 +311,17 @@ async fn take_due(
     let made = made.filter(|(backend, _)| *backend == keys.backend);
     let wanted = match (steps.contains(&Step::Create), made) {
         (true, Some((_, key))) => {
-            add(&mut change, owner, &key).await?;
+            store::signing_key::insert(change.tx(), owner, &key, now).await?;
+            change.mark(KvKey::Pool(owner.pool()), Priority::Change);
+            let after = json!({"after": {"state": "next"}});
+            change.record(Event::new(owner.target(&key.kid), "create", after));
             None
         }
         (true, None) => Some(keys.backend),
         (false, _) => None,
     };
     take(&mut change, owner, &steps, Priority::Change).await?;
+    steps.iter().filter_map(|step| event(owner, step)).for_each(|event| change.record(event));
     match &wanted {
         None => schedule(&mut change, owner).await?,
         Some(_) => {
@@ -339,40 +357,34 @@ async fn lock(change: &mut Change, owner: &PoolOwner) -> Result<PoolKeys, Change
     store::signing_key::lock_pool(change.tx(), owner, times, now).await?.ok_or(ChangeError::Gone)
 }
 
-/// Adds a key as the next one, and tells of it.
-async fn add(change: &mut Change, owner: &PoolOwner, key: &MadeKey) -> Result<(), StoreError> {
-    let now = change.now();
-    store::signing_key::insert(change.tx(), owner, key, now).await?;
-    change.mark(KvKey::Pool(owner.pool()), Priority::Change);
-    change.record(Event::new(owner.target(&key.kid), "create", json!({"after": {"state": "next"}})));
-    Ok(())
-}
-
-/// Takes steps, and tells of them. A key is made elsewhere.
+/// Takes steps. A key is made elsewhere.
 async fn take(
     change: &mut Change,
     owner: &PoolOwner,
     steps: &[Step],
     priority: Priority,
 ) -> Result<(), StoreError> {
-    for step in steps {
+    for step in steps.iter().filter(|step| **step != Step::Create) {
         take_one(change, owner, step).await?;
-        let (kid, verb, after) = match step {
-            Step::Create => continue,
-            Step::Retire { kid, tokens_until } => {
-                let until = told(from_unix(*tokens_until));
-                (kid, "retire", json!({"state": "retiring", "tokensUntil": until}))
-            }
-            Step::Activate { kid, ends_at } => {
-                (kid, "activate", json!({"state": "active", "endsAt": told(from_unix(*ends_at))}))
-            }
-            Step::Remove(kid) => (kid, "remove", json!({"state": "gone"})),
-        };
-        tracing::info!(pool = %owner.pool(), %kid, "a signing key: {verb}");
         change.mark(KvKey::Pool(owner.pool()), priority);
-        change.record(Event::new(owner.target(kid), verb, json!({"after": after})));
+        tracing::info!(pool = %owner.pool(), ?step, "a signing key takes a step");
     }
     Ok(())
+}
+
+/// What is told of a step that the schedule takes.
+fn event(owner: &PoolOwner, step: &Step) -> Option<Event> {
+    let (kid, verb, after) = match step {
+        Step::Create => return None,
+        Step::Retire { kid, tokens_until } => {
+            (kid, "retire", json!({"state": "retiring", "tokensUntil": told(from_unix(*tokens_until))}))
+        }
+        Step::Activate { kid, ends_at } => {
+            (kid, "activate", json!({"state": "active", "endsAt": told(from_unix(*ends_at))}))
+        }
+        Step::Remove(kid) => (kid, "remove", json!({"state": "gone"})),
+    };
+    Some(Event::new(owner.target(kid), verb, json!({"after": after})))
 }
 
 async fn take_one(change: &mut Change, owner: &PoolOwner, step: &Step) -> Result<(), StoreError> {

@@ -130,7 +130,8 @@ pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) 
                 claims_profile = $7, audience = $8, cors_origins = $9, max_staleness_seconds = $10, updated_at = $11,
                 provisioning_mode = $12, provisioning_match = $13, provisioning_client_app_id = $14,
                 provisioning_scopes = $15, device_id_template = $16, provisioning_tags = $17,
-                provisioning_max_per_hour = $18, bind_to_certificate = $19
+                provisioning_max_per_hour = $18, bind_to_certificate = $19, rotation_period_seconds = $20,
+                keys_due_at = case when rotation_period_seconds = $20 then keys_due_at else '-infinity' end
           where org_id = $1 and env_id = $2 and id = $3",
         scope.org().as_str(),
         scope.env().as_str(),
@@ -151,6 +152,7 @@ pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) 
         Json(&tags) as _,
         integer(policy.max_per_hour),
         pool.bind_to_certificate,
+        integer(pool.rotation_period_seconds),
     )
     .execute(tx)
     .await?;

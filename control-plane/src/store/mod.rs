@@ -22,6 +22,7 @@ pub mod publication;
 pub mod publisher_key;
 pub mod purge;
 pub mod root_key;
+pub mod sealed_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod snapshot;

@@ -32,6 +32,19 @@ pub struct UsedOtp {
     pub scopes: Scopes,
 }
 
+/// By which of these hashes the password is stored: it has one under each master key that counts. None where it is not
+/// stored, or where it has one hash alone.
+pub async fn stored(tx: &mut PgConnection, hmacs: &[[u8; 32]]) -> Result<Option<[u8; 32]>, StoreError> {
+    if hmacs.len() < 2 {
+        return Ok(None);
+    }
+    let wanted: Vec<Vec<u8>> = hmacs.iter().map(|hmac| hmac.to_vec()).collect();
+    let stored = sqlx::query_scalar!("select code_hmac from otp where code_hmac = any($1) limit 1", &wanted)
+        .fetch_optional(tx)
+        .await?;
+    stored.map(|hmac| super::hash("otp.code_hmac", hmac)).transpose()
+}
+
 /// Gives an app of the environment a password; an earlier one of the app ends. False, and nothing is changed, where
 /// another app has the same password, which the caller answers with a new one.
 pub async fn replace(

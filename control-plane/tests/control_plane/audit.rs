@@ -410,6 +410,8 @@ fn changes() -> Vec<(&'static str, &'static str, Option<Value>)> {
         ("PUT", "/api/internal/org/acme", Some(json!({"name": "Acme Stores"}))),
         ("POST", "/api/internal/org/acme/env", Some(json!({"id": "prod", "name": "Production"}))),
         ("PATCH", "/api/internal/org/acme/env/prod/pool", Some(json!({"tokenTtlSeconds": 600}))),
+        ("POST", "/api/internal/POOL/keys/rotate", None),
+        ("POST", "/api/internal/POOL/keys/KID/revoke", None),
         ("POST", "/api/internal/org/acme/env/prod/device", Some(json!({"id": "pos-1", "name": "Till"}))),
         (
             "POST",
@@ -433,8 +435,10 @@ async fn every_change_is_told_of_exactly_once_and_without_a_secret() {
     let mut seen = BTreeSet::new();
     only_event(&app, &mut seen, "the first key").await;
     let (mut client, mut key, mut otp) = (String::new(), String::new(), String::new());
+    let (mut pool, mut kid) = (String::new(), String::new());
     for (method, path, body) in changes() {
         let path = path.replace("CLIENT", &client).replace("KEY", &key);
+        let path = path.replace("POOL", &pool).replace("KID", &kid);
         let what = format!("{method} {path}");
         let request = Request::builder().method(method).uri(&path).header("x-api-key", &app.admin);
         let request =
@@ -461,6 +465,8 @@ async fn every_change_is_told_of_exactly_once_and_without_a_secret() {
                 .filter(|_| path.ends_with("/client"))
                 .inspect(|id| client = (*id).to_owned());
             made["id"].as_str().filter(|_| path.ends_with("/api-key")).inspect(|id| key = (*id).to_owned());
+            made["clientPoolId"].as_str().inspect(|id| pool = (*id).to_owned());
+            made["kid"].as_str().inspect(|id| kid = (*id).to_owned());
             made["otp"].as_str().inspect(|text| otp = (*text).to_owned());
         }
     }

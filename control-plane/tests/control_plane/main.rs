@@ -32,6 +32,7 @@ mod publisher_faults;
 mod secrecy;
 mod service_clients;
 mod serving;
+mod signing_keys;
 mod store_scoping;
 mod support;
 mod traces;

@@ -49,6 +49,10 @@ async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<
         let denied = app.create(&format!("/api/internal/{pool}/denied-certificates"), denial).await;
         ids.insert("deniedCertificateId".to_owned(), denied["id"].as_str().unwrap().to_owned());
     }
+    if names.contains("kid") {
+        let keys = app.call("GET", &format!("/api/internal/{}/keys", ids["clientPoolId"]), None).await.json();
+        ids.insert("kid".to_owned(), keys["items"][0]["kid"].as_str().unwrap().to_owned());
+    }
     if names.contains("apiKeyId") {
         let key = app.create("/api/internal/api-key", json!({"name": "A key", "orgId": "acme"})).await;
         ids.insert("apiKeyId".to_owned(), key["id"].as_str().unwrap().to_owned());

@@ -35,6 +35,7 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
         (name = "Organizations", description = "Tenants"),
         (name = "Environments", description = "Parts of an organization, each with a client pool"),
         (name = "Devices", description = "The devices of an environment, their apps, and how they are activated"),
+        (name = "Signing keys", description = "What tokens are signed with: rotation and revocation"),
         (name = "Certificates", description = "Devices that authenticate by certificate"),
         (name = "Service clients", description = "OAuth clients that are bound to no device"),
         (name = "API keys", description = "Keys for this API"),
@@ -208,6 +209,7 @@ fn path_parameter(name: &str) -> Parameter {
             let about = "SHA-256 of the certificate in hexadecimal, with or without colons.";
             (about, text(Some("^([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})$")))
         }
+        "kid" => ("The signing key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "deniedCertificateId" => ("The denial's id.", text(Some(UUID))),
         _ => ("The id.", text(None)),
     };
