@@ -6,7 +6,7 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use sqlx::{Connection, PgConnection};
+use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::sleep;
@@ -77,12 +77,13 @@ impl SigningKeys {
         // Not a connection of the pool's, which are there for requests. The lock ends with it, whatever happens.
         let options = self.context.db.connect_options();
         let mut connection = PgConnection::connect_with(options.as_ref()).await?;
-        let mut round = Round::default();
-        if store::try_lock_for_connection(&mut connection, AdvisoryLock::SigningKeys).await? {
-            round = self.look(&mut connection).await?;
-        }
-        connection.close().await?;
-        Ok(round)
+        let round = if store::try_lock_for_connection(&mut connection, AdvisoryLock::SigningKeys).await? {
+            self.look(&mut connection).await
+        } else {
+            Ok(Round::default())
+        };
+        store::unlock_and_close(connection).await?;
+        round
     }
 
     async fn look(&self, connection: &mut PgConnection) -> Result<Round, StoreError> {
