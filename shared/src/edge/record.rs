@@ -14,7 +14,7 @@ use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
 use super::revocation_list::{Standing, is_behind};
 use super::{Context, Edge};
-use crate::document::{ClientDocument, DeviceDocument, Document, Revoked, RevokedDocument, Verified};
+use crate::document::{ClientDocument, DeviceDocument, Document, Revoked, Verified};
 use crate::id::{ClientId, DeviceId, PoolId};
 use crate::kv_key::KvKey;
 use crate::oauth::OAuthError;
@@ -27,9 +27,6 @@ pub(super) trait Family: Document {
 
     /// Where it stands in KV.
     fn key(pool: PoolId, id: &Self::Id) -> KvKey;
-
-    /// What the revocation list says of it.
-    fn standing(list: &RevokedDocument, id: &Self::Id) -> Standing;
 }
 
 impl Family for ClientDocument {
@@ -38,10 +35,6 @@ impl Family for ClientDocument {
     fn key(pool: PoolId, id: &ClientId) -> KvKey {
         KvKey::Client(pool, id.clone())
     }
-
-    fn standing(list: &RevokedDocument, id: &ClientId) -> Standing {
-        list.clients.get(id).copied()
-    }
 }
 
 impl Family for DeviceDocument {
@@ -49,10 +42,6 @@ impl Family for DeviceDocument {
 
     fn key(pool: PoolId, id: &DeviceId) -> KvKey {
         KvKey::Device(pool, id.clone())
-    }
-
-    fn standing(list: &RevokedDocument, id: &DeviceId) -> Standing {
-        list.devices.get(id).copied()
     }
 }
 

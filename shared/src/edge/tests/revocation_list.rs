@@ -394,3 +394,31 @@ fn healthz_tells_the_age_of_the_list() {
         Request { method: "GET", path: "/healthz", query: &query, headers, body: Body::Complete(b"") };
     assert_eq!(json(&world.handle(request))["pool"]["revocationListAgeSeconds"], 7);
 }
+
+#[test]
+fn each_of_thousands_is_found_and_nobody_else() {
+    let world = World::listed();
+    let id = |n: u32| {
+        ClientId::of_device_app(world.pool, &format!("pos-{n}").parse().unwrap(), &"client".parse().unwrap())
+    };
+    let mut document = RevokedDocument::default();
+    for n in 0..5_000 {
+        document
+            .clients
+            .insert(id(n), if n % 2 == 0 { Revoked::Gone } else { Revoked::Least(u64::from(n) << 20) });
+        // A device may be called as a client is.
+        document.devices.insert(id(n + 2_500).as_str().parse().unwrap(), Revoked::Refused);
+    }
+    world.put_list(&document);
+    let ask = |n: u32| {
+        let id = id(n);
+        outcome(&world.post(&format!("grant_type=client_credentials&client_id={id}&client_secret=x")))
+    };
+    for n in [0, 2, 2_498, 4_998, 5_000, 7_000, 10_000] {
+        assert_eq!(ask(n), REFUSED, "{n}");
+    }
+    for n in [1, 3, 2_499, 4_999] {
+        assert_eq!(ask(n), UNAVAILABLE, "{n}: the list knows it");
+    }
+    assert_eq!(outcome(&world.token()), "200");
+}
