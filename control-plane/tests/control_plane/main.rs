@@ -37,3 +37,4 @@ mod store_scoping;
 mod support;
 mod traces;
 mod upgrade;
+mod walk;

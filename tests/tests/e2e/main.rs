@@ -16,6 +16,7 @@ mod contract;
 mod documents;
 mod faults;
 mod first_token;
+mod keys;
 mod management;
 mod revocation_edge;
 mod service_clients;

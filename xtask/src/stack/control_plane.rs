@@ -89,6 +89,8 @@ impl ControlPlaneOptions {
             // The local KV blocks for minutes on Cloudflare's 10,000.
             ("KEYPOST_KV_BATCH_SIZE", "500"),
             ("KEYPOST_ROOT_SIGNER", "local"),
+            // A rotation need not wait for an hour here: within a minute every isolate has heard of a new key.
+            ("KEYPOST_SIGNING_KEY_SECONDS", "70"),
             ("KEYPOST_MASTER_KEY", &secrets.master_key),
             ("KEYPOST_EDGE_SEALING_KEY", &secrets.edge_sealing_key),
             ("KEYPOST_EDGE_SHARED_SECRET", &secrets.edge_shared_secret),

@@ -53,8 +53,18 @@ impl TestPublisher {
         clock: &Arc<TestClock>,
         settings: PublisherSettings,
     ) -> Self {
+        Self::start_under(MasterKey::parse(&secret(1)).unwrap(), database, kv, clock, settings).await
+    }
+
+    /// Under this master key.
+    pub(crate) async fn start_under(
+        master_key: MasterKey,
+        database: &TestDatabase,
+        kv: &KvServer,
+        clock: &Arc<TestClock>,
+        settings: PublisherSettings,
+    ) -> Self {
         let db = database.pool.clone();
-        let master_key = MasterKey::parse(&secret(1)).unwrap();
         let root =
             RootSigner::load_or_create(&db, &master_key, clock.now(), SystemEntropy.rng()).await.unwrap();
         let publications = Publications::new(db.clone());
