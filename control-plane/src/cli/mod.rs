@@ -37,8 +37,8 @@ use self::output::{say, tell};
 
 /// Keypost: OAuth tokens for fleets of devices, from the edge.
 ///
-/// `serve`, `migrate` and `root` run the control plane; all their settings come from the environment, and `.env.example`
-/// lists them. All other commands ask a running control plane, at --url or KEYPOST_URL, with the API key that
+/// `serve`, `migrate`, `root` and `keys rewrap` run the control plane; all their settings come from the environment, and
+/// `.env.example` lists them. All other commands ask a running control plane, at --url or KEYPOST_URL, with the API key that
 /// KEYPOST_API_KEY or --api-key-file holds.
 #[derive(Debug, Parser)]
 #[command(name = "keypost", version, arg_required_else_help = true, after_help = EXIT_CODES)]

@@ -24,6 +24,7 @@ mod housekeeping;
 mod import;
 mod limits;
 mod management;
+mod master_key;
 mod metrics;
 mod openapi;
 mod provisioning;

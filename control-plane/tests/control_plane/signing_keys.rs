@@ -214,6 +214,11 @@ async fn keys_take_turns_by_the_schedule_and_every_step_is_told_of() {
     let path = "/api/internal/org/acme/env/prod/pool";
     let changed = acme.app.call("PATCH", path, Some(json!({"rotationPeriodSeconds": 7 * 86_400}))).await;
     assert_eq!(changed.json()["rotationPeriodSeconds"], 7 * 86_400, "{}", changed.text);
+    let never = acme.app.call("PATCH", path, Some(json!({"rotationPeriodSeconds": 0}))).await;
+    assert_eq!(
+        (never.status.as_u16(), never.wrong_fields()),
+        (400, vec!["rotationPeriodSeconds".to_owned()])
+    );
     acme.round().await;
     let mut signed = Vec::new();
     for _ in 0..3 {
