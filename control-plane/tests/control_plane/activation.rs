@@ -264,7 +264,7 @@ async fn without_kv_a_device_gets_its_secret_and_is_told_to_wait() {
         app.call("GET", "/api/internal/sync", None).await.json()["pending"] == 0
     })
     .await;
-    app.kv.fail_next([Fault::RefuseEach("v1/client")]);
+    app.kv.fail_next([Fault::RefuseEach("v1/client".to_owned())]);
     let answer = app.activate(json!({"otp": app.otp(&path).await})).await;
     assert_eq!(answer.status, 200, "{}", answer.text);
     assert_eq!(answer.json()["published"], false);

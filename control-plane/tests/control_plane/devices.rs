@@ -168,7 +168,7 @@ async fn a_disabled_device_is_disabled_in_kv_until_it_is_enabled() {
 async fn what_takes_away_goes_first() {
     let app = TestApp::start().await;
     app.acme().await;
-    app.kv.fail_next([crate::support::Fault::RefuseEach("v1/client")]);
+    app.kv.fail_next([crate::support::Fault::RefuseEach("v1/client".to_owned())]);
     app.device("pos-1").await;
     let priority = "select priority::bigint from publication where key like 'v1/client/%'";
     assert_eq!(app.database.number(priority).await, 1);

@@ -192,7 +192,7 @@ async fn a_change_during_a_write_is_written_after_it() {
     let app = TestApp::start().await;
     let key = pool_key(&app.acme().await);
     sleep(Duration::from_secs(1)).await;
-    app.kv.fail_next([Fault::Slow(Duration::from_millis(300))]);
+    app.kv.fail_next([Fault::Stall(300)]);
     let calls = app.kv.calls().len();
     let path = "/api/internal/org/acme/env/prod/pool";
     app.call("PATCH", path, Some(json!({"tokenTtlSeconds": 100}))).await;
@@ -316,7 +316,7 @@ async fn stopping_finishes_the_call_under_way() {
     app.acme().await;
     nothing_waits(&app.database).await;
     sleep(Duration::from_secs(1)).await;
-    app.kv.fail_next([Fault::Slow(Duration::from_millis(300))]);
+    app.kv.fail_next([Fault::Stall(300)]);
     let calls = app.kv.calls().len();
     app.call("PATCH", "/api/internal/org/acme/env/prod/pool", Some(json!({"tokenTtlSeconds": 77}))).await;
     eventually("the write is under way", async || app.kv.calls().len() > calls).await;

@@ -88,7 +88,7 @@ async fn a_request_under_way_is_answered_before_the_server_stops() {
     let app = TestApp::start().await;
     app.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
     let served = serve(&app).await;
-    app.kv.fail_next([Fault::Slow(Duration::from_millis(300))]);
+    app.kv.fail_next([Fault::Stall(300)]);
     let url = format!("http://{}/api/internal/org/acme/env", served.address);
     let request = reqwest::Client::new()
         .post(url)
