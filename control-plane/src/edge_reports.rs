@@ -13,8 +13,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::kv::{KvApi, KvError};
+use crate::publisher::pace::{CALL_PERIOD, Pace};
 use crate::service::Context;
 use crate::service::edge_report::{self, ReportFailure};
+use crate::store::publication::Priority;
 use crate::store::{self, AdvisoryLock, StoreError};
 
 /// The most values of one read: all of them together are an answer that the KV client still takes.
@@ -104,9 +106,11 @@ impl EdgeReports {
         let mut found = Found::default();
         let mut cursor = None;
         for _ in 0..MOST_PAGES {
+            self.pace().await?;
             let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
-            *left = Some(left.unwrap_or(0) + page.names.iter().filter(|name| waits(name)).count());
-            for names in page.names.chunks(READ_AT_ONCE) {
+            let names: Vec<String> = page.keys.into_iter().map(|key| key.name).collect();
+            *left = Some(left.unwrap_or(0) + names.iter().filter(|name| waits(name)).count());
+            for names in names.chunks(READ_AT_ONCE) {
                 self.context.metrics.edge_reports_waiting(*left);
                 let gone = self.take_up(names, &mut found).await?;
                 *left = left.map(|left| left.saturating_sub(gone));
@@ -119,6 +123,11 @@ impl EdgeReports {
         Ok(found)
     }
 
+    /// Waits for a place among the account's calls.
+    async fn pace(&self) -> Result<(), StoreError> {
+        Pace::new(self.context.db.clone(), CALL_PERIOD).call(Priority::Resign).await
+    }
+
     /// Takes these up, and says how many are gone.
     async fn take_up(&self, names: &[String], found: &mut Found) -> Result<usize, SearchError> {
         let mut done = Vec::new();
@@ -128,6 +137,7 @@ impl EdgeReports {
             }
         }
         if !done.is_empty() {
+            self.pace().await?;
             self.kv.delete_named(&done).await?;
         }
         Ok(done.iter().filter(|name| waits(name)).count())
@@ -135,6 +145,7 @@ impl EdgeReports {
 
     /// The values. One that KV will not hand out keeps nobody from the others.
     async fn values(&self, names: &[String]) -> Result<Vec<(String, String)>, SearchError> {
+        self.pace().await?;
         match self.kv.values(names).await {
             Ok(values) => Ok(values.into_iter().collect()),
             Err(error @ (KvError::NotSent(_) | KvError::RateLimited { .. })) => Err(error.into()),

@@ -60,11 +60,20 @@ pub struct Outcome {
     pub unsuccessful: HashSet<String>,
 }
 
+/// A key as a list shows it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ListedKey {
+    /// Its name.
+    pub name: String,
+    /// What is said of the document; none where that is not what a publisher writes.
+    pub metadata: Option<Metadata>,
+}
+
 /// A page of a list of keys.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Listed {
-    /// The keys' names.
-    pub names: Vec<String>,
+    /// The keys.
+    pub keys: Vec<ListedKey>,
     /// Where the next page begins; none where this is the last.
     pub cursor: Option<String>,
 }
@@ -155,10 +164,10 @@ impl KvApi {
         if let Some(cursor) = cursor {
             url.query_pairs_mut().append_pair("cursor", cursor);
         }
-        let answered = self.call::<Vec<ListedKey>>(Method::GET, &url, None::<&()>).await?;
-        let names = answered.result.unwrap_or_default().into_iter().map(|key| key.name).collect();
+        let answered = self.call::<Vec<AnsweredKey>>(Method::GET, &url, None::<&()>).await?;
+        let keys = answered.result.unwrap_or_default().into_iter().map(AnsweredKey::read).collect();
         let cursor = answered.result_info.map(|info| info.cursor).filter(|cursor| !cursor.is_empty());
-        Ok(Listed { names, cursor })
+        Ok(Listed { keys, cursor })
     }
 
     /// The values of at most 100 keys, as far as they are there.
@@ -227,8 +236,17 @@ struct Written {
 }
 
 #[derive(Deserialize)]
-struct ListedKey {
+struct AnsweredKey {
     name: String,
+    #[serde(default)]
+    metadata: serde_json::Value,
+}
+
+impl AnsweredKey {
+    /// Whoever can write to KV can put any metadata there.
+    fn read(self) -> ListedKey {
+        ListedKey { name: self.name, metadata: serde_json::from_value(self.metadata).ok() }
+    }
 }
 
 #[derive(Deserialize)]

@@ -13,6 +13,8 @@ pub mod admin;
 pub mod clients;
 pub mod edge;
 pub mod kv;
+pub mod load;
+pub mod lone_control_plane;
 pub mod lone_edge;
 pub mod openssl;
 pub mod stack;

@@ -10,7 +10,7 @@ use tokio::sync::OnceCell;
 use xtask::setup::postgres::PostgresPrograms;
 use xtask::stack::postgres::{Postgres, PostgresOptions};
 use xtask::stack::whole::Stack;
-use xtask::test_env::TestEnv;
+use xtask::test_env::{TEST_LONG, TestEnv};
 
 use crate::admin::Admin;
 use crate::kv::Kv;
@@ -20,6 +20,11 @@ use crate::wait;
 pub fn test_env() -> &'static TestEnv {
     static ENV: OnceLock<TestEnv> = OnceLock::new();
     ENV.get_or_init(|| TestEnv::load().unwrap_or_else(|error| panic!("{error}")))
+}
+
+/// Whether the long tests are asked for too.
+pub fn is_long() -> bool {
+    std::env::var(TEST_LONG).is_ok_and(|value| value == "1")
 }
 
 /// The time now, in Unix seconds.
@@ -37,10 +42,59 @@ pub struct TestStack {
     postgres: Option<OwnPostgres>,
 }
 
-struct OwnPostgres {
+/// A PostgreSQL of a test's own, to be stopped.
+pub struct OwnPostgres {
     server: Option<Postgres>,
     programs: PostgresPrograms,
     options: PostgresOptions,
+}
+
+impl OwnPostgres {
+    /// Starts it, and makes a database, whose URL is answered too.
+    pub async fn start(name: &str) -> (Self, String) {
+        let env = test_env();
+        let state = env.scratch.join(format!("{name}-postgres"));
+        let bin = env.postgres_bin.clone().expect("the embedded PostgreSQL, which DATABASE_URL replaces");
+        let programs = PostgresPrograms::at(bin).unwrap_or_else(|error| panic!("{error}"));
+        let options = PostgresOptions {
+            log: state.join("postgres.log"),
+            state,
+            durable: true,
+            max_connections: 50,
+            lock: None,
+        };
+        let server = Postgres::start(&env.xtask, &programs, options.clone()).await;
+        let server = server.unwrap_or_else(|error| panic!("{error}"));
+        server.recreate_database("keypost").await.unwrap_or_else(|error| panic!("{error}"));
+        let url = server.url("keypost");
+        (Self { server: Some(server), programs, options }, url)
+    }
+
+    /// Stops it.
+    pub fn stop(&mut self) {
+        drop(self.server.take().expect("a running PostgreSQL"));
+    }
+
+    /// Kills it with -9.
+    pub fn kill(&mut self) {
+        self.server.take().expect("a running PostgreSQL").kill();
+    }
+
+    /// Starts it again, on the same port.
+    pub async fn resume(&mut self) {
+        let server = Postgres::start(&test_env().xtask, &self.programs, self.options.clone()).await;
+        self.server = Some(server.unwrap_or_else(|error| panic!("{error}")));
+    }
+
+    /// The server.
+    pub fn server(&self) -> &Postgres {
+        self.server.as_ref().expect("a running PostgreSQL")
+    }
+
+    /// The folder of its programs.
+    pub fn programs(&self) -> &std::path::Path {
+        &self.programs.bin
+    }
 }
 
 /// The stack that all tests share which only use it. It ends with the test process.
@@ -58,22 +112,8 @@ pub async fn own(name: &str) -> TestStack {
 
 /// A stack of a test's own that even has its own PostgreSQL, to be stopped.
 pub async fn with_own_postgres(name: &str) -> TestStack {
-    let env = test_env();
-    let state = env.scratch.join(format!("{name}-postgres"));
-    let bin = env.postgres_bin.clone().expect("the embedded PostgreSQL, which DATABASE_URL replaces");
-    let programs = PostgresPrograms::at(bin).unwrap_or_else(|error| panic!("{error}"));
-    let options = PostgresOptions {
-        log: state.join("postgres.log"),
-        state,
-        durable: true,
-        max_connections: 50,
-        lock: None,
-    };
-    let server = Postgres::start(&env.xtask, &programs, options.clone()).await;
-    let server = server.unwrap_or_else(|error| panic!("{error}"));
-    server.recreate_database("keypost").await.unwrap_or_else(|error| panic!("{error}"));
-    let url = server.url("keypost");
-    start(name, &url, Some(OwnPostgres { server: Some(server), programs, options })).await
+    let (postgres, url) = OwnPostgres::start(name).await;
+    start(name, &url, Some(postgres)).await
 }
 
 async fn start(name: &str, database_url: &str, postgres: Option<OwnPostgres>) -> TestStack {
@@ -82,6 +122,11 @@ async fn start(name: &str, database_url: &str, postgres: Option<OwnPostgres>) ->
     let stack = Stack::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let kv_namespace_id = stack.control_plane_options.kv_namespace_id.clone();
     TestStack { stack, state, admin_key, kv_namespace_id, postgres }
+}
+
+/// Makes a database of this name anew on the server that the tests share, and gives its URL.
+pub async fn database(name: &str) -> String {
+    empty_database(&test_env().database_admin_url, name).await
 }
 
 /// Makes a database of this name anew, and gives its URL.
@@ -142,14 +187,17 @@ impl TestStack {
 
     /// Stops PostgreSQL, where it is the stack's own.
     pub fn stop_postgres(&mut self) {
-        drop(self.postgres.as_mut().and_then(|own| own.server.take()).expect("a running PostgreSQL"));
+        self.postgres.as_mut().expect("a PostgreSQL of its own").stop();
     }
 
     /// Starts PostgreSQL again, on the same port.
     pub async fn start_postgres(&mut self) {
-        let own = self.postgres.as_mut().expect("a PostgreSQL of its own");
-        let server = Postgres::start(&test_env().xtask, &own.programs, own.options.clone()).await;
-        own.server = Some(server.unwrap_or_else(|error| panic!("{error}")));
+        self.postgres.as_mut().expect("a PostgreSQL of its own").resume().await;
+    }
+
+    /// The PostgreSQL, where it is the stack's own.
+    pub fn postgres(&self) -> &OwnPostgres {
+        self.postgres.as_ref().expect("a PostgreSQL of its own")
     }
 }
 

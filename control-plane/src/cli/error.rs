@@ -81,6 +81,8 @@ pub(super) enum CommandError {
     /// It began, and did not come to its end.
     #[error("the import did not come to its end: {detail}{}", each_field(fields))]
     ImportFailed { code: String, detail: String, fields: Vec<(String, String)> },
+    #[error("the job has failed")]
+    JobFailed,
     #[error("{0} findings: the record of who did what was altered")]
     AuditFindings(u64),
     #[error("{0} private keys rest under another master key, or are damaged")]

@@ -59,6 +59,16 @@ impl Output {
         say(&text)
     }
 
+    /// One thing of several that an answer held.
+    pub(super) fn object(self, object: &RawValue) -> Result<(), CommandError> {
+        if self.json {
+            return say(object.get());
+        }
+        let fields: Fields =
+            serde_json::from_str(object.get()).map_err(|error| CommandError::Answer(error.to_string()))?;
+        say(&fields.table(&[]))
+    }
+
     /// A thing with a secret, which stands on standard output alone, so that it can be piped or kept in a variable; what
     /// belongs to it goes to standard error.
     pub(super) fn secret(self, answer: &Answer, field: &str) -> Result<(), CommandError> {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{CommandError, say};
 use crate::clock::{Clock, SystemClock};
-use crate::config::ServeConfig;
+use crate::config::{Mode, ServeConfig};
 use crate::edge_reports::EdgeReports;
 use crate::entropy::{Entropy, SystemEntropy};
 use crate::housekeeping::Housekeeping;
@@ -38,6 +38,9 @@ const PUBLISHER_STOP: Duration = Duration::from_millis(2500);
 /// The time for writing down when keys were last used, between the two.
 const USES_WRITE: Duration = Duration::from_secs(1);
 
+/// How far Cloudflare's list of KV may lag behind what was written. A local KV lists what it has.
+const LIST_LAG: Duration = Duration::from_secs(60);
+
 /// How often KV is searched for reports of the edge that have not come otherwise.
 const EDGE_REPORTS: Duration = Duration::from_secs(10);
 /// How often it is asked whose signing keys are due.
@@ -55,7 +58,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     let clock = Arc::new(SystemClock);
     let entropy = Arc::new(SystemEntropy);
     let root = RootSigner::load_or_create(&db, &config.master_key, clock.now(), entropy.rng()).await?;
-    let kv = KvApi::new(&config.kv, PublisherSettings::KV_TIMEOUT)?;
+    let kv = KvApi::new(&config.kv, config.kv.timeout)?;
     let metrics = Metrics::new();
     let publications = Publications::new(db.clone());
     let context = Context {
@@ -72,6 +75,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         public_url: config.public_url,
         mode: config.mode,
         edge_secrets: config.edge_secrets,
+        late_after: config.late_after,
     };
 
     let housekeeping = Housekeeping {
@@ -100,7 +104,12 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         master_key: config.master_key,
         sealing_key: config.sealing_key,
         edge_url: config.edge_url,
-        settings: PublisherSettings::new(config.kv.batch_size, config.publisher_schedule),
+        settings: PublisherSettings::new(
+            config.kv.batch_size,
+            config.publisher_schedule,
+            config.kv.timeout,
+            if config.mode == Mode::Dev { Duration::ZERO } else { LIST_LAG },
+        ),
         publications,
         metrics,
     }

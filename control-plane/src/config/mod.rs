@@ -11,6 +11,7 @@ use std::ffi::OsString;
 use std::fmt;
 use std::net::SocketAddr;
 use std::num::NonZeroU32;
+use std::time::Duration;
 
 use ipnet::IpNet;
 use keypost_shared::edge_report::SharedSecret;
@@ -128,6 +129,8 @@ pub struct ServeConfig {
     pub key_times: Times,
     /// `KEYPOST_PUBLISHER_KEY_SECONDS`: how long a publisher key stands in `v1/trust`, and then signs.
     pub publisher_schedule: Schedule,
+    /// `KEYPOST_PUBLISHING_LATE_SECONDS`: how long a document may wait to be published before that counts as late.
+    pub late_after: Duration,
 }
 
 /// How many requests are answered.
@@ -158,6 +161,8 @@ pub struct KvConfig {
     pub api_token: Option<SecretText>,
     /// `KEYPOST_KV_BATCH_SIZE`: the most pairs in one call.
     pub batch_size: u16,
+    /// `KEYPOST_KV_TIMEOUT_SECONDS`: how long a call may take.
+    pub timeout: Duration,
 }
 
 impl CommonConfig {
@@ -229,6 +234,9 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         .optional("KEYPOST_PUBLISHER_KEY_SECONDS", "86400", |text| values::publisher_key_seconds(text, mode));
     let key_times = reader
         .optional("KEYPOST_SIGNING_KEY_SECONDS", "3600", |text| values::signing_key_seconds(text, mode));
+    let late_after = reader.optional("KEYPOST_PUBLISHING_LATE_SECONDS", "300", |text| {
+        values::integer(text, 1, 86_400).map(Duration::from_secs)
+    });
     let (master_key, sealing_key, edge_secrets) = secrets?;
     Some(ServeConfig {
         common: common?,
@@ -247,6 +255,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         kv: kv?,
         publisher_schedule: publisher_schedule?,
         key_times: key_times?,
+        late_after: late_after?,
     })
 }
 
@@ -348,10 +357,15 @@ fn read_kv(reader: &mut Reader<'_>, mode: Mode) -> Option<KvConfig> {
     };
     let batch_size =
         reader.optional("KEYPOST_KV_BATCH_SIZE", "10000", |text| values::integer(text, 1, 10_000));
+    let least_timeout = if mode == Mode::Dev { 1 } else { 5 };
+    let timeout = reader.optional("KEYPOST_KV_TIMEOUT_SECONDS", "20", |text| {
+        values::integer(text, least_timeout, 120).map(Duration::from_secs)
+    });
     Some(KvConfig {
         api_url: api_url?,
         namespace_id: namespace_id?,
         api_token: api_token?,
         batch_size: batch_size?,
+        timeout: timeout?,
     })
 }

@@ -65,6 +65,13 @@ pub(super) struct Everything<R> {
     right: PhantomData<R>,
 }
 
+/// A publisher key, for a caller who may reach everything. For all others there is none.
+pub(super) struct InPublisherKey<R> {
+    pub(super) scope: GlobalScope,
+    pub(super) kid: Kid,
+    right: PhantomData<R>,
+}
+
 /// All that the caller reaches: everything, or one organization.
 pub(super) struct InReach<R> {
     pub(super) reach: Reach,
@@ -160,6 +167,22 @@ impl<R: Right> FromRequestParts<App> for Everything<R> {
         let caller = authenticate(parts, app).await?;
         let scope = caller.enter_everything(R::PERMISSION).map_err(|reason| denied(reason, "thing"))?;
         Ok(Self { scope, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InPublisherKey<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        const WHAT: &str = "publisher key";
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let kid = ids.take::<Kid>("publisherKid");
+        ids.finish()?;
+        let reach = caller.enter_reach(R::PERMISSION).map_err(|reason| denied(reason, WHAT))?;
+        let Reach::Everything(scope) = reach else { return Err(Problem::not_found(WHAT)) };
+        let kid = kid.ok_or_else(|| Problem::not_found(WHAT))?;
+        Ok(Self { scope, kid, right: PhantomData })
     }
 }
 

@@ -32,6 +32,7 @@ mod otp;
 mod precondition;
 mod probes;
 mod problem;
+mod publisher_key;
 mod query;
 mod rate_limit;
 mod service_client;
@@ -123,6 +124,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(api_key::routes())
         .merge(audit::routes())
         .merge(sync::routes())
+        .merge(publisher_key::routes())
         .merge(activation::routes())
 }
 

@@ -28,6 +28,17 @@ struct Probe {
     version: &'static str,
 }
 
+/// That it can do its work, and whether it keeps up.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+struct Readiness {
+    /// `ready`, or `amber`: requests are answered, but what they change reaches the edge late.
+    status: &'static str,
+    version: &'static str,
+    /// How long the oldest document has waited to be published.
+    oldest_pending_seconds: u64,
+}
+
 /// Whether the process runs.
 #[utoipa::path(get, path = "/healthz", operation_id = "healthz", tag = "Probes", responses((status = 200, body = Probe)))]
 async fn healthz() -> Response {
@@ -35,10 +46,14 @@ async fn healthz() -> Response {
 }
 
 /// Whether it can do its work.
-#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "Probes", responses((status = 200, body = Probe)))]
+#[utoipa::path(get, path = "/readyz", operation_id = "readyz", tag = "Probes", responses((status = 200, body = Readiness)))]
 async fn readyz(State(app): State<App>) -> Result<Response, Problem> {
-    match timeout(PATIENCE, sync::is_ready(app.context())).await {
-        Ok(Ok(())) => Ok(answer(&Probe { status: "ready", version: env!("CARGO_PKG_VERSION") })),
+    match timeout(PATIENCE, sync::readiness(app.context())).await {
+        Ok(Ok(readiness)) => Ok(answer(&Readiness {
+            status: if readiness.is_late { "amber" } else { "ready" },
+            version: env!("CARGO_PKG_VERSION"),
+            oldest_pending_seconds: readiness.oldest_seconds,
+        })),
         Ok(Err(error)) => Err(error.into()),
         Err(_) => Err(Problem::unavailable()),
     }

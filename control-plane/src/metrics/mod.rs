@@ -47,6 +47,7 @@ struct Inner {
     published: Counter,
     publish_failures: Counter,
     signing_key_failures: Counter,
+    repaired: Family<KindLabels, Counter>,
     housekeeping_runs: Family<OutcomeLabels, Counter>,
     purged: Family<KindLabels, Counter>,
     edge_reports: Family<OutcomeLabels, Counter>,
@@ -98,6 +99,27 @@ struct KvLabels {
     outcome: &'static str,
 }
 
+/// How a key in KV was not as it should be.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Repair {
+    /// It was not there.
+    Missing,
+    /// It was another document, or an older one.
+    Differing,
+    /// Nothing owned it.
+    Unowned,
+}
+
+impl Repair {
+    fn as_str(self) -> &'static str {
+        match self {
+            Repair::Missing => "missing",
+            Repair::Differing => "differing",
+            Repair::Unowned => "unowned",
+        }
+    }
+}
+
 impl Metrics {
     /// Metrics that have counted nothing yet.
     pub fn new() -> Self {
@@ -124,6 +146,7 @@ impl Metrics {
             published: Counter::default(),
             publish_failures: Counter::default(),
             signing_key_failures: Counter::default(),
+            repaired: Family::default(),
             housekeeping_runs: Family::default(),
             purged: Family::default(),
             edge_reports: Family::default(),
@@ -182,6 +205,12 @@ impl Metrics {
     /// A pool's signing keys could not be seen to; it is tried again.
     pub fn signing_key_failed(&self) {
         self.0.signing_key_failures.inc();
+    }
+
+    /// A verification has found so many keys in KV that are not as they should be.
+    pub fn repaired(&self, kind: Repair, keys: usize) {
+        let labels = KindLabels { kind: kind.as_str() };
+        self.0.repaired.get_or_create(&labels).inc_by(u64::try_from(keys).unwrap_or(u64::MAX));
     }
 
     /// Housekeeping has run, or another control plane was about it.
@@ -293,6 +322,11 @@ impl Inner {
             "signing_key_failures",
             "Pools whose signing keys could not be seen to; it is tried again",
             self.signing_key_failures.clone(),
+        );
+        registry.register(
+            "sync_repaired",
+            "Keys in KV that a verification found other than they should be",
+            self.repaired.clone(),
         );
         registry.register("housekeeping_runs", "Runs of housekeeping", self.housekeeping_runs.clone());
         registry.register("housekeeping_purged", "Rows that housekeeping removed", self.purged.clone());

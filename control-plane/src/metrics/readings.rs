@@ -26,8 +26,12 @@ pub struct Readings {
 pub struct Waiting {
     /// How many documents.
     pub documents: u64,
+    /// How many of them have failed, and are tried again.
+    pub failing: u64,
     /// For how long the oldest of them has waited.
     pub oldest_seconds: u64,
+    /// Whether that is longer than it should be.
+    pub is_late: bool,
 }
 
 /// The readings that the next text is to contain.
@@ -53,9 +57,11 @@ impl Collector for Latest {
         gauge("database_connections_idle", "Database connections waiting", readings.idle_connections.into())?;
         gauge("database_connections_max", "The most database connections", readings.most_connections.into())?;
         gauge("database_up", "Whether the database answered", readings.backlog.is_some().into())?;
-        if let Some(Waiting { documents, oldest_seconds }) = readings.backlog {
+        if let Some(Waiting { documents, failing, oldest_seconds, is_late }) = readings.backlog {
             gauge("publisher_backlog", "Documents that wait to be published", documents)?;
+            gauge("publisher_failing", "Documents among them that have failed and are tried again", failing)?;
             gauge("publisher_oldest_mark_seconds", "How long the oldest of them has waited", oldest_seconds)?;
+            gauge("publisher_late", "Whether that is longer than it should be", is_late.into())?;
         }
         if let Some(bytes) = resident_memory() {
             gauge("resident_memory_bytes", "Memory that the process holds", bytes)?;

@@ -3,6 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use keypost_shared::document::content_digest;
 use keypost_shared::id::{ClientId, DeviceId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use sqlx::{Connection, PgConnection};
@@ -86,6 +87,61 @@ pub(super) async fn prepare(
     tokio::task::spawn_blocking(move || render_all(&publisher, leased, rows, now))
         .await
         .map_err(|_| BatchError::CutOff)?
+}
+
+/// What a look at documents that agree with what was written last has shown.
+pub(super) struct Current {
+    /// Those whose rows say something else by now, or are gone.
+    pub(super) outdated: Vec<KvKey>,
+}
+
+/// Whether the documents of these keys still say what their rows say. Each comes with the time at which it was written,
+/// because what a document says may depend on that.
+pub(super) async fn digests(
+    publisher: &Arc<Publisher>,
+    written: &[(KvKey, OffsetDateTime)],
+) -> Result<Current, BatchError> {
+    if written.is_empty() {
+        return Ok(Current { outdated: Vec::new() });
+    }
+    let leased: Vec<Leased> = written
+        .iter()
+        .map(|(key, _)| Leased { key: key.clone(), generation: 0, version: 0, attempts: 0 })
+        .collect();
+    let (rows, expected) = {
+        let mut connection = publisher.db.acquire().await?;
+        let rows = read(&mut connection, &leased, publisher.clock.now()).await?;
+        (rows, store::publication::digests(&mut connection, written).await?)
+    };
+    let (publisher, written) = (publisher.clone(), written.to_vec());
+    tokio::task::spawn_blocking(move || {
+        let mut rows = rows;
+        let keys = Keys {
+            publisher: None,
+            master_key: &publisher.master_key,
+            sealing_key: &publisher.sealing_key,
+            edge_url: &publisher.edge_url,
+        };
+        let mut outdated = Vec::new();
+        for ((key, at), leased) in written.into_iter().zip(leased) {
+            let digest = match key {
+                KvKey::Trust => rows
+                    .trust
+                    .take()
+                    .map(|rows| content_digest(&render::trust_document(rows)).map_err(RenderError::from)),
+                _ => document(&leased, &mut rows, &keys, at).map(|made| made.map(|document| document.digest)),
+            };
+            // What cannot be made is marked too: the publisher says why.
+            let same = matches!((digest, expected.get(&key)), (Some(Ok(digest)), Some(expected)) if digest == *expected);
+            // Written anew since it was looked at.
+            if !same && expected.contains_key(&key) {
+                outdated.push(key);
+            }
+        }
+        Current { outdated }
+    })
+    .await
+    .map_err(|_| BatchError::CutOff)
 }
 
 /// Collects what is ready into calls: as few as there can be, none of them too large.
@@ -191,7 +247,7 @@ fn render_all(
         None => None,
     };
     let keys = signer.as_ref().map(|signer| Keys {
-        publisher: signer,
+        publisher: Some(signer),
         master_key,
         sealing_key: &publisher.sealing_key,
         edge_url: &publisher.edge_url,
@@ -202,18 +258,7 @@ fn render_all(
             (KvKey::Trust, _) => {
                 rows.trust.take().map(|rows| render::trust(&leased, rows, &publisher.root, now))
             }
-            (KvKey::Pool(id), Some(keys)) => {
-                rows.pools.remove(id).map(|rows| render::pool(&leased, rows, keys, now))
-            }
-            (KvKey::Client(pool, client), Some(keys)) => {
-                let rows = rows.clients.remove(&(*pool, client.clone()));
-                rows.map(|rows| render::client(&leased, rows, keys, now))
-            }
-            (KvKey::Device(pool, device), Some(keys)) => {
-                let state = rows.devices.remove(&(*pool, device.clone()));
-                state.map(|state| render::device(&leased, state, keys, now))
-            }
-            (KvKey::Revoked(..) | KvKey::Status(..), Some(_)) => None,
+            (_, Some(keys)) => document(&leased, &mut rows, keys, now),
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;
@@ -225,4 +270,27 @@ fn render_all(
         }
     }
     Ok(batch)
+}
+
+/// A document of a publisher; none where its rows are gone.
+fn document(
+    leased: &Leased,
+    rows: &mut Rows,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Option<Result<SignedDocument, RenderError>> {
+    match &leased.key {
+        // The root signs it.
+        KvKey::Trust => None,
+        KvKey::Pool(id) => rows.pools.remove(id).map(|rows| render::pool(leased, rows, keys, now)),
+        KvKey::Client(pool, client) => {
+            let rows = rows.clients.remove(&(*pool, client.clone()));
+            rows.map(|rows| render::client(leased, rows, keys, now))
+        }
+        KvKey::Device(pool, device) => {
+            let state = rows.devices.remove(&(*pool, device.clone()));
+            state.map(|state| render::device(leased, state, keys, now))
+        }
+        KvKey::Revoked(..) | KvKey::Status(..) => None,
+    }
 }

@@ -84,7 +84,7 @@ impl Lane {
     async fn round(&mut self, stop: &CancellationToken) -> Result<Option<Duration>, BatchError> {
         let poll = self.publisher.settings.poll;
         let now = self.publisher.clock.now();
-        if let Some(pause) = self.pace.quiet_for(now) {
+        if let Some(pause) = self.pace.quiet_for().await? {
             return Ok(Some(pause));
         }
         let (due, only_trust) = self.look(now).await?;
@@ -93,8 +93,8 @@ impl Lane {
             Some(early) if !early.is_zero() => return Ok(Some(early)),
             Some(_) => {}
         }
-        // First the permission to call, then the lease: what becomes urgent while waiting goes with this call.
-        if stop.run_until_cancelled(self.pace.call(self.priorities.0)).await.is_none() {
+        // First wait, then lease: what becomes urgent meanwhile goes with this call.
+        if stop.run_until_cancelled(self.pace.wait(self.priorities.0)).await.transpose()?.is_none() {
             return Ok(None);
         }
         let (lease, leased) = self.lease(only_trust).await?;
@@ -135,7 +135,6 @@ impl Lane {
 
     async fn publish(&mut self, lease: Lease, leased: Vec<Leased>) -> Result<(), BatchError> {
         let mut calls = Calls::default();
-        let mut first = true;
         for (position, slice) in leased.chunks(SLICE).enumerate() {
             let ready = match self.prepare(&lease, slice).await {
                 Ok(ready) => ready,
@@ -152,12 +151,12 @@ impl Lane {
             };
             for one in ready {
                 if let Some(full) = calls.add(one) {
-                    self.send(&lease, full, &mut first).await?;
+                    self.send(&lease, full).await?;
                 }
             }
         }
         for call in calls.finish() {
-            self.send(&lease, call, &mut first).await?;
+            self.send(&lease, call).await?;
         }
         Ok(())
     }
@@ -192,13 +191,11 @@ impl Lane {
         Ok(ready)
     }
 
-    /// Makes one call within the pace and the lease. The permission for the first was had before the lease.
-    async fn send(&mut self, lease: &Lease, call: Call, first: &mut bool) -> Result<(), StoreError> {
-        if !std::mem::replace(first, false) {
-            self.pace.call(self.priorities.0).await;
-        }
+    /// Makes one call within the pace and the lease.
+    async fn send(&mut self, lease: &Lease, call: Call) -> Result<(), StoreError> {
+        self.pace.call(self.priorities.0).await?;
         // KV has asked for a pause in the middle of the batch.
-        if self.pace.quiet_for(self.publisher.clock.now()).is_some() {
+        if self.pace.quiet_for().await?.is_some() {
             return self.release(lease, &call.keys()).await;
         }
         match self.keep_lease(lease, call).await? {
@@ -320,7 +317,7 @@ impl Lane {
         match &error {
             KvError::RateLimited { retry_after } => {
                 let pause = retry_after.unwrap_or(self.publisher.settings.first_backoff);
-                self.pace.be_quiet_until(now + pause);
+                self.pace.be_quiet_for(pause).await?;
             }
             KvError::Refused { .. } => self.batch_size = (self.batch_size / 2).max(1),
             KvError::NotSent(_) | KvError::Unknown(_) => {}
@@ -340,10 +337,13 @@ impl Lane {
         let settings = &self.publisher.settings;
         let now = self.publisher.clock.now();
         let mut rng = self.publisher.entropy.rng();
+        // What may have been written just now must not be written again within KV's second.
+        let least = if may_land_until.is_some() { settings.write_interval } else { Duration::ZERO };
         let failed: Vec<Failed> = failed
             .map(|(leased, error)| {
                 let pause =
-                    backoff(settings.first_backoff, settings.longest_backoff, leased.attempts, &mut rng);
+                    backoff(settings.first_backoff, settings.longest_backoff, leased.attempts, &mut rng)
+                        .max(least);
                 Failed { key: leased.key.clone(), not_before: now + pause, error }
             })
             .collect();
@@ -390,7 +390,7 @@ fn written(rendered: Rendered) -> Written {
             key,
             generation,
             digest: Some(document.digest),
-            signed_by: Some(document.signed_by),
+            signed_by: document.signed_by,
             resign_at: document.resign_at,
         },
         None => Written { key, generation, digest: None, signed_by: None, resign_at: None },

@@ -9,14 +9,16 @@
 //! - `lane` leases, renders and writes; there are two, so that signing again never holds up a change
 //! - `batch` reads the rows of what is leased, at one instant; `render` makes documents from them
 //! - `steward` marks what is due to be signed again and takes the steps of the publisher keys' schedule
+//! - `sync_job` marks everything, or compares KV with the database, where somebody has asked for it
 //! - `pace` keeps within KV's rate limit, and says how long to wait after a failure
 
 mod batch;
 mod lane;
-mod pace;
+pub(crate) mod pace;
 mod publications;
 mod render;
 mod steward;
+mod sync_job;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -32,6 +34,7 @@ use self::lane::Lane;
 use self::pace::Pace;
 pub use self::publications::Publications;
 use self::steward::Steward;
+use self::sync_job::Jobs;
 use crate::clock::Clock;
 use crate::crypto_at_rest::MasterKey;
 use crate::entropy::Entropy;
@@ -57,6 +60,12 @@ pub struct PublisherSettings {
     pub poll: Duration,
     /// How often the steward looks for what is due to be signed again.
     pub sweep: Duration,
+    /// The least time between two calls to KV.
+    pub call_period: Duration,
+    /// The least time between two writes of a key, where it is not known whether the first was carried out.
+    pub write_interval: Duration,
+    /// How far a list of KV may lag behind what was written.
+    pub list_lag: Duration,
     /// The pause after the first failure; it doubles with each further one.
     pub first_backoff: Duration,
     /// The longest pause.
@@ -66,17 +75,18 @@ pub struct PublisherSettings {
 }
 
 impl PublisherSettings {
-    /// How long a call to KV may take.
-    pub const KV_TIMEOUT: Duration = Duration::from_secs(20);
-
-    /// The settings of a real deployment.
-    pub fn new(batch_size: u16, schedule: Schedule) -> Self {
+    /// The settings of a real deployment, where a call to KV may take `kv_timeout`. What is left of a lease when a call
+    /// begins (three quarters at least) is a second more than that: nobody else writes a key within KV's second.
+    pub fn new(batch_size: u16, schedule: Schedule, kv_timeout: Duration, list_lag: Duration) -> Self {
         Self {
             batch_size,
-            lease: Duration::from_secs(30),
-            late_write_window: Duration::from_secs(120),
+            lease: kv_timeout + kv_timeout / 2 + Duration::from_millis(1_500),
+            late_write_window: kv_timeout * 6,
             poll: Duration::from_secs(2),
             sweep: Duration::from_secs(1),
+            call_period: pace::CALL_PERIOD,
+            write_interval: Duration::from_millis(1_050),
+            list_lag,
             first_backoff: Duration::from_secs(1),
             longest_backoff: Duration::from_secs(30),
             schedule,
@@ -122,7 +132,7 @@ impl Publisher {
         let stop = CancellationToken::new();
         let tasks = TaskTracker::new();
         let publisher = Arc::new(self);
-        let pace = Arc::new(Pace::new());
+        let pace = Arc::new(Pace::new(publisher.db.clone(), publisher.settings.call_period));
         for priorities in [(Priority::Revocation, Priority::Change), (Priority::Resign, Priority::Resign)] {
             let (publisher, pace, stopped) = (publisher.clone(), pace.clone(), stop.clone());
             let lane = move || Lane::new(publisher.clone(), pace.clone(), priorities).run(stopped.clone());
@@ -131,6 +141,9 @@ impl Publisher {
         let (stewarded, stopped) = (publisher.clone(), stop.clone());
         let steward = move || Steward::new(stewarded.clone()).run(stopped.clone());
         tasks.spawn(keep_running("keeping documents fresh", steward, stop.clone()));
+        let (worked, stopped) = (publisher.clone(), stop.clone());
+        let jobs = move || Jobs::new(worked.clone(), pace.clone()).run(stopped.clone());
+        tasks.spawn(keep_running("work on all documents", jobs, stop.clone()));
         tasks.spawn(listen(publisher, stop.clone()));
         tasks.close();
         RunningPublisher { stop, tasks }

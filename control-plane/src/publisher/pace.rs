@@ -1,61 +1,68 @@
-//! How fast the publisher may go: KV's rate limit, and the pauses after failures.
+//! How fast the publishers may go: KV's rate limit, and the pauses after failures.
 
-use std::num::NonZeroU32;
-use std::sync::Mutex;
 use std::time::Duration;
 
-use governor::{DefaultDirectRateLimiter, Quota, RateLimiter};
 use rand_core::RngCore;
-use time::OffsetDateTime;
+use sqlx::PgPool;
+use tokio::time::sleep;
 
+use crate::store::StoreError;
+use crate::store::kv_pace::{self, Track};
 use crate::store::publication::Priority;
 
-// KV's API takes 1,200 calls in 5 minutes. In any 5 minutes this lets at most 100 + 300 s / 0.28 s = 1,171 through.
-const CALL_PERIOD: Duration = Duration::from_millis(280);
-const CALL_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(99);
-// Signing again leaves half of that to changes.
-const RESIGN_PERIOD: Duration = Duration::from_millis(560);
-const RESIGN_BURST: NonZeroU32 = NonZeroU32::MIN.saturating_add(29);
+/// KV's API takes 1,200 calls in 5 minutes of the whole account, which is four a second. This leaves some to others.
+pub(crate) const CALL_PERIOD: Duration = Duration::from_millis(280);
+/// What can wait takes every second place at most.
+const RESIGN_PERIODS: u32 = 2;
 
-/// The pace of all lanes together.
-pub(super) struct Pace {
-    calls: DefaultDirectRateLimiter,
-    resigning: DefaultDirectRateLimiter,
-    quiet_until: Mutex<Option<OffsetDateTime>>,
+/// The pace of all lanes of all control planes together.
+pub(crate) struct Pace {
+    db: PgPool,
+    period: Duration,
 }
 
 impl Pace {
-    pub(super) fn new() -> Self {
-        Self {
-            calls: RateLimiter::direct(quota(CALL_PERIOD, CALL_BURST)),
-            resigning: RateLimiter::direct(quota(RESIGN_PERIOD, RESIGN_BURST)),
-            quiet_until: Mutex::new(None),
-        }
+    pub(crate) fn new(db: PgPool, period: Duration) -> Self {
+        Self { db, period }
     }
 
-    /// Waits until one more call may be made.
-    pub(super) async fn call(&self, priority: Priority) {
+    /// Waits until there is a place, and takes none: somebody else may.
+    pub(super) async fn wait(&self, priority: Priority) -> Result<(), StoreError> {
+        let track = if priority == Priority::Resign { Track::Resign } else { Track::All };
+        let pause = {
+            let mut connection = self.db.acquire().await?;
+            kv_pace::next_place(&mut connection, track).await?
+        };
+        sleep(pause).await;
+        Ok(())
+    }
+
+    /// Takes the next place, and waits for it. The call is to be made at once then.
+    pub(crate) async fn call(&self, priority: Priority) -> Result<(), StoreError> {
         if priority == Priority::Resign {
-            self.resigning.until_ready().await;
+            // Waited for before the other place is taken, so that nobody waits for a place that is not used yet.
+            sleep(self.place(Track::Resign, self.period * RESIGN_PERIODS).await?).await;
         }
-        self.calls.until_ready().await;
+        sleep(self.place(Track::All, self.period).await?).await;
+        Ok(())
     }
 
-    /// No lane calls before `time`: KV has asked for a pause.
-    pub(super) fn be_quiet_until(&self, time: OffsetDateTime) {
-        let mut quiet_until = self.quiet_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        *quiet_until = (*quiet_until).max(Some(time));
+    async fn place(&self, track: Track, period: Duration) -> Result<Duration, StoreError> {
+        let mut connection = self.db.acquire().await?;
+        kv_pace::take_place(&mut connection, track, period).await
+    }
+
+    /// No lane calls for so long: KV has asked for a pause.
+    pub(super) async fn be_quiet_for(&self, pause: Duration) -> Result<(), StoreError> {
+        let mut connection = self.db.acquire().await?;
+        kv_pace::be_quiet_for(&mut connection, pause).await
     }
 
     /// How long the pause that KV asked for goes on.
-    pub(super) fn quiet_for(&self, now: OffsetDateTime) -> Option<Duration> {
-        let quiet_until = *self.quiet_until.lock().unwrap_or_else(|poisoned| poisoned.into_inner());
-        quiet_until.and_then(|until| Duration::try_from(until - now).ok()).filter(|pause| !pause.is_zero())
+    pub(super) async fn quiet_for(&self) -> Result<Option<Duration>, StoreError> {
+        let mut connection = self.db.acquire().await?;
+        kv_pace::quiet_for(&mut connection).await
     }
-}
-
-fn quota(period: Duration, burst: NonZeroU32) -> Quota {
-    Quota::with_period(period).unwrap_or(Quota::per_minute(NonZeroU32::MIN)).allow_burst(burst)
 }
 
 /// The pause after the `attempts`-th failure in a row, counted from 0: `first` doubled each time, at most `longest`, and
@@ -87,19 +94,8 @@ mod tests {
     }
 
     #[test]
-    fn a_pause_that_was_asked_for_holds_and_ends() {
-        let pace = Pace::new();
-        let now = OffsetDateTime::UNIX_EPOCH;
-        assert_eq!(pace.quiet_for(now), None);
-        pace.be_quiet_until(now + Duration::from_secs(10));
-        pace.be_quiet_until(now + Duration::from_secs(5));
-        assert_eq!(pace.quiet_for(now), Some(Duration::from_secs(10)));
-        assert_eq!(pace.quiet_for(now + Duration::from_secs(10)), None);
-    }
-
-    #[test]
-    fn five_minutes_never_see_more_calls_than_kv_takes() {
-        let most = u128::from(CALL_BURST.get()) + 300_000 / CALL_PERIOD.as_millis() + 1;
-        assert!(most < 1200, "{most}");
+    fn five_minutes_never_see_more_calls_than_kv_takes_nor_a_second_more_than_four() {
+        assert!(300_000 / CALL_PERIOD.as_millis() + 1 < 1_200);
+        assert!(CALL_PERIOD * 4 > Duration::from_secs(1));
     }
 }

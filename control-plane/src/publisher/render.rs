@@ -41,7 +41,8 @@ const RESIGN_PART: u32 = 4;
 pub(super) struct SignedDocument {
     pub(super) text: String,
     pub(super) digest: [u8; 32],
-    pub(super) signed_by: Kid,
+    /// None where it was made to be compared.
+    pub(super) signed_by: Option<Kid>,
     pub(super) resign_at: Option<OffsetDateTime>,
     /// For `v1/trust` and pools: the keys that it lists.
     pub(super) lists: Vec<Kid>,
@@ -66,7 +67,8 @@ pub(super) enum RenderError {
 
 /// What documents are signed and sealed with.
 pub(super) struct Keys<'a> {
-    pub(super) publisher: &'a PrivateKey,
+    /// None where the documents are made to be compared: then they are not signed.
+    pub(super) publisher: Option<&'a PrivateKey>,
     pub(super) master_key: &'a MasterKey,
     pub(super) sealing_key: &'a SealingKey,
     pub(super) edge_url: &'a str,
@@ -80,15 +82,20 @@ pub(super) fn trust(
 ) -> Result<SignedDocument, RenderError> {
     let window = seconds(rows.longest_window_seconds.unwrap_or(DEFAULT_WINDOW_SECONDS)) + TRUST_BEYOND_POOLS;
     let lists = rows.publisher_keys.iter().map(|key| key.thumbprint()).collect();
-    let document = TrustDocument { publisher_keys: rows.publisher_keys };
+    let document = trust_document(rows);
     Ok(SignedDocument {
         text: root.sign(stamp(leased, now, Some(window)), &document)?,
         digest: content_digest(&document)?,
-        signed_by: root.kid().clone(),
+        signed_by: Some(root.kid().clone()),
         resign_at: Some(now + TRUST_RESIGN),
         lists,
         names: None,
     })
+}
+
+/// What `v1/trust` says.
+pub(super) fn trust_document(rows: TrustRows) -> TrustDocument {
+    TrustDocument { publisher_keys: rows.publisher_keys }
 }
 
 pub(super) fn pool(
@@ -212,10 +219,12 @@ fn sign<T: Document>(
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
+    let sign =
+        |publisher: &PrivateKey| publisher.sign_document(&leased.key, stamp(leased, now, window), document);
     Ok(SignedDocument {
-        text: keys.publisher.sign_document(&leased.key, stamp(leased, now, window), document)?,
+        text: keys.publisher.map(sign).transpose()?.unwrap_or_default(),
         digest: content_digest(document)?,
-        signed_by: keys.publisher.kid().clone(),
+        signed_by: keys.publisher.map(|publisher| publisher.kid().clone()),
         resign_at: window.map(|window| now + window / RESIGN_PART),
         lists: Vec::new(),
         names: None,

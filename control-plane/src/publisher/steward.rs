@@ -93,6 +93,7 @@ impl Steward {
             return Ok(0);
         }
         let keys = store::publisher_key::all(&mut tx, retired_before).await?;
+        store::publisher_key::forget_removed(&mut tx, retired_before).await?;
         let steps = plan(&keys, unix(now), settings.schedule);
         let mut trust_changes = false;
         for step in &steps {

@@ -27,6 +27,7 @@ pub mod otp;
 pub mod pool_urls;
 pub mod precondition;
 pub mod provisioning_policy;
+pub mod publisher_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod sync;
@@ -86,6 +87,8 @@ pub struct Context {
     pub mode: Mode,
     /// What the edge signs its reports with: one secret, or two while they are being rotated.
     pub edge_secrets: Vec<SharedSecret>,
+    /// How long a document may wait to be published before that counts as late.
+    pub late_after: Duration,
 }
 
 impl Context {

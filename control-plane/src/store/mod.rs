@@ -15,6 +15,7 @@ pub mod device_import;
 pub mod device_list;
 pub mod environment;
 pub mod idempotency;
+pub mod kv_pace;
 pub mod oauth_client;
 pub mod organization;
 pub mod otp;
@@ -26,6 +27,7 @@ pub mod sealed_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod snapshot;
+pub mod sync_job;
 pub mod trust_anchor;
 
 use std::str::FromStr;
@@ -189,6 +191,8 @@ pub enum AdvisoryLock {
     EdgeReports = 0x6b70_0005,
     /// Look after the signing keys of pools.
     SigningKeys = 0x6b70_0006,
+    /// Work on the jobs that compare or rebuild all documents.
+    SyncJobs = 0x6b70_0015,
 }
 
 /// Reads an id that the control plane itself wrote.

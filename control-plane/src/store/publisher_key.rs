@@ -111,3 +111,98 @@ pub async fn delete(tx: &mut PgConnection, kid: &Kid) -> Result<(), StoreError> 
     sqlx::query!("delete from publisher_key where kid = $1", kid.as_str()).execute(tx).await?;
     Ok(())
 }
+
+/// What has become of a key.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum PublisherKeyState {
+    /// It waits for its turn.
+    Waiting,
+    /// It signs.
+    Signing,
+    /// It has had its turn, and leaves once nothing that it signed is left.
+    Leaving,
+    /// It was removed before its time.
+    Removed,
+}
+
+/// A key, for people.
+#[derive(Clone, Debug)]
+pub struct StoredPublisherKey {
+    /// The thumbprint.
+    pub kid: Kid,
+    /// What has become of it.
+    pub state: PublisherKeyState,
+    /// How many documents it has signed that have not been signed anew.
+    pub documents: i64,
+    /// When `v1/trust` first listed it.
+    pub listed_at: Option<OffsetDateTime>,
+    /// When it began to sign.
+    pub signs_since: Option<OffsetDateTime>,
+    /// When it was removed.
+    pub removed_at: Option<OffsetDateTime>,
+}
+
+/// All keys of which anything is left, in the order of their turns.
+pub async fn stored(connection: &mut PgConnection) -> Result<Vec<StoredPublisherKey>, StoreError> {
+    let signer = signer(&mut *connection).await?.map(|signer| signer.kid);
+    let rows = sqlx::query!(
+        r#"select kid as "kid!", listed_at, signs_since, removed_at,
+                  (select count(*) from publication p where p.publisher_kid = keys.kid) as "documents!"
+             from (select kid, created_at, listed_at, signs_since, null::timestamptz as removed_at from publisher_key
+                   union all
+                   select kid, null, null, null, removed_at from removed_publisher_key) as keys
+            order by removed_at, signs_since, created_at, kid"#,
+    )
+    .fetch_all(connection)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let kid: Kid = id("publisher_key.kid", &row.kid)?;
+            let state = match (row.removed_at, row.signs_since) {
+                (Some(_), _) => PublisherKeyState::Removed,
+                (None, None) => PublisherKeyState::Waiting,
+                (None, Some(_)) if signer.as_ref() == Some(&kid) => PublisherKeyState::Signing,
+                (None, Some(_)) => PublisherKeyState::Leaving,
+            };
+            Ok(StoredPublisherKey {
+                kid,
+                state,
+                documents: row.documents,
+                listed_at: row.listed_at,
+                signs_since: row.signs_since,
+                removed_at: row.removed_at,
+            })
+        })
+        .collect()
+}
+
+/// Removes a key before its time. What it has signed is remembered until it has been signed anew. Says whether there was
+/// such a key.
+pub async fn remove(tx: &mut PgConnection, kid: &Kid, now: OffsetDateTime) -> Result<bool, StoreError> {
+    let removed =
+        sqlx::query!("delete from publisher_key where kid = $1", kid.as_str()).execute(&mut *tx).await?;
+    if removed.rows_affected() == 0 {
+        return Ok(false);
+    }
+    sqlx::query!(
+        "insert into removed_publisher_key (kid, removed_at) values ($1, $2) on conflict (kid) do nothing",
+        kid.as_str(),
+        now,
+    )
+    .execute(tx)
+    .await?;
+    Ok(true)
+}
+
+/// Forgets removed keys that have nothing signed any more. What such a key signed last may be on its way until it has been
+/// gone since `removed_before`.
+pub async fn forget_removed(tx: &mut PgConnection, removed_before: OffsetDateTime) -> Result<(), StoreError> {
+    sqlx::query!(
+        "delete from removed_publisher_key k
+          where k.removed_at <= $1 and not exists (select from publication p where p.publisher_kid = k.kid)",
+        removed_before,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
+}

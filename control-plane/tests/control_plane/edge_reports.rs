@@ -480,7 +480,7 @@ async fn what_comes_of_reports_is_counted_and_what_waits_in_kv_is_told() {
     for name in ["pos-1", "pos-5", "pos-6"] {
         fleet.leave(&fleet.report(name, &fleet.root.device("05243", name)));
     }
-    fleet.app.kv.fail_next([Fault::RefuseEach("v1/edge/")]);
+    fleet.app.kv.fail_next([Fault::RefuseEach("v1/edge/".to_owned())]);
     // Whether it breaks off or not.
     let _ = fleet.edge_reports().search().await;
     assert_eq!(fleet.metrics().await.last().unwrap(), "_waiting 3");

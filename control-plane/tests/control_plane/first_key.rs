@@ -36,6 +36,7 @@ fn context(database: &TestDatabase) -> Context {
         },
         key_times: Times::default(),
         edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
+        late_after: std::time::Duration::from_secs(300),
     }
 }
 

@@ -36,6 +36,7 @@ mod serving;
 mod signing_keys;
 mod store_scoping;
 mod support;
+mod sync;
 mod traces;
 mod upgrade;
 mod walk;

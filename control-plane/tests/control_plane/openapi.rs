@@ -57,6 +57,10 @@ async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<
         let key = app.create("/api/internal/api-key", json!({"name": "A key", "orgId": "acme"})).await;
         ids.insert("apiKeyId".to_owned(), key["id"].as_str().unwrap().to_owned());
     }
+    if names.contains("publisherKid") {
+        let keys = app.call("GET", "/api/internal/sync/publisher-keys", None).await.json();
+        ids.insert("publisherKid".to_owned(), keys["items"][0]["kid"].as_str().unwrap().to_owned());
+    }
     ids
 }
 

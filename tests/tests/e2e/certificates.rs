@@ -43,17 +43,17 @@ async fn grant(fleet: &Fleet, assertion: &str) -> Reply {
     edge::send(edge::http().post(url).form(&[("grant_type", GRANT), ("assertion", assertion)])).await
 }
 
-async fn ask(fleet: &Fleet, device: &Device, alg: &str) -> Reply {
+pub(super) async fn ask(fleet: &Fleet, device: &Device, alg: &str) -> Reply {
     grant(fleet, &device.assertion(alg, fleet.issuer(), stack::unix_now())).await
 }
 
 /// The code of a refusal, or 200.
-fn outcome(reply: &Reply) -> String {
+pub(super) fn outcome(reply: &Reply) -> String {
     reply.body["error_description"].as_str().map_or_else(|| reply.status.to_string(), str::to_owned)
 }
 
 /// Asks until the answer is as it must be: changes take a while to get to the edge.
-async fn until_outcome(fleet: &Fleet, device: &Device, alg: &str, expected: &str) {
+pub(super) async fn until_outcome(fleet: &Fleet, device: &Device, alg: &str, expected: &str) {
     wait::until(&format!("{}: {expected}", device.name), PROPAGATION, || async {
         let found = outcome(&ask(fleet, device, alg).await);
         if found == expected { Ok(()) } else { Err(found) }
@@ -62,7 +62,7 @@ async fn until_outcome(fleet: &Fleet, device: &Device, alg: &str, expected: &str
 }
 
 /// Waits until the control plane has the device.
-async fn until_known(fleet: &Fleet, device: &str) -> Value {
+pub(super) async fn until_known(fleet: &Fleet, device: &str) -> Value {
     let path = format!("{}/device/{device}", fleet.path);
     wait::until(&format!("{device} in the control plane"), PROPAGATION, || async {
         let answer = fleet.admin.send(Method::GET, &path, Value::Null).await;
@@ -92,7 +92,7 @@ async fn refused_root(fleet: &Fleet, commands: &[&str]) -> Value {
     reply.body["code"].clone()
 }
 
-async fn auto_fleet(stack: &TestStack, organization: &str, root: &Authority) -> Fleet {
+pub(super) async fn auto_fleet(stack: &TestStack, organization: &str, root: &Authority) -> Fleet {
     let fleet = stack.admin().fleet(organization).await;
     upload(&fleet, root, None).await;
     let tags = json!({"business_unit_id": "{o}"});

@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod bulk;
 mod certificate_edge;
 mod certificates;
 mod changes;
@@ -18,8 +19,12 @@ mod faults;
 mod first_token;
 mod keys;
 mod management;
+mod publisher_faults;
+mod restore;
 mod revocation_edge;
+mod secret_rotation;
 mod service_clients;
 mod standard_clients;
+mod stolen_publisher_key;
 mod token_errors;
 mod wycheproof;

@@ -120,6 +120,17 @@ impl ControlPlane {
         port: &Port,
         options: &ControlPlaneOptions,
     ) -> Result<Self, Error> {
+        let mut control_plane = Self::launch(xtask, port, options)?;
+        let ready = format!("http://127.0.0.1:{}/readyz", port.number());
+        control_plane.process.until_up(START_LIMIT, || super::answers_ok(http, &ready)).await?;
+        Ok(control_plane)
+    }
+
+    /// Starts it, and does not wait until it is ready.
+    ///
+    /// # Errors
+    /// When it cannot be started.
+    pub fn launch(xtask: &Path, port: &Port, options: &ControlPlaneOptions) -> Result<Self, Error> {
         let listen = format!("127.0.0.1:{}", port.number());
         let url = format!("http://{listen}");
         let mut spec = Spec::new("the control plane", &options.binary, &options.log)
@@ -128,10 +139,7 @@ impl ControlPlane {
         // It promises to drain within ten seconds.
         spec.grace = Duration::from_secs(12);
         spec.lock.clone_from(&options.lock);
-        let mut process = Process::start(xtask, spec)?;
-        let ready = format!("{url}/readyz");
-        process.until_up(START_LIMIT, || super::answers_ok(http, &ready)).await?;
-        Ok(Self { process })
+        Ok(Self { process: Process::start(xtask, spec)? })
     }
 
     /// The process, to watch.

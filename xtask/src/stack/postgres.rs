@@ -146,6 +146,11 @@ impl Postgres {
             .env("PGPASSWORD", &self.password)
     }
 
+    /// Kills it with -9.
+    pub fn kill(self) {
+        self.process.kill();
+    }
+
     /// The process, to watch or to kill.
     pub fn process(&mut self) -> &mut Process {
         &mut self.process

@@ -200,6 +200,7 @@ pub async fn complete(
     sqlx::query!(
         "update publication p
             set published_generation = w.generation,
+                published_version = case when w.digest is null then null else p.version end,
                 generation = case when p.uncertain_until > $7 and p.generation = w.generation
                                   then p.generation + 1 else p.generation end,
                 priority = case when p.generation = w.generation then 2 else p.priority end,

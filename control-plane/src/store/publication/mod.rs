@@ -4,6 +4,7 @@
 //! publishers never wait for each other in a circle.
 
 mod clients;
+mod comparison;
 mod lease;
 mod sweep;
 
@@ -15,10 +16,11 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 pub use self::clients::{mark_all_clients, sweep_clients};
+pub use self::comparison::{Expected, MarkedPage, digests, expected, mark_page};
 pub use self::lease::{
     Failed, LeaseRequest, Leased, Written, complete, fail, lease, next_due, release, renew,
 };
-pub use self::sweep::{sweep_due, sweep_signed_by_others};
+pub use self::sweep::{pools_signed_by, sweep_due, sweep_signed_by_others};
 use super::{StoreError, corrupt};
 
 /// The channel on which processes tell each other that something has been marked.
@@ -50,8 +52,12 @@ pub struct Mark {
 pub struct Backlog {
     /// How many keys wait.
     pub pending: i64,
+    /// How many of them have failed and will be tried again.
+    pub failing: i64,
     /// Since when the one waits that has waited longest.
     pub oldest: Option<OffsetDateTime>,
+    /// The same of those that have something new to say, and do not only wait to be repeated.
+    pub oldest_unwritten: Option<OffsetDateTime>,
     /// When something was last written.
     pub last_published_at: Option<OffsetDateTime>,
     /// Why the key failed that was tried last among those that fail now.
@@ -125,22 +131,44 @@ pub async fn ever_published(tx: &mut PgConnection, keys: &[KvKey]) -> Result<BTr
     published.iter().map(|key| kv_key(key)).collect()
 }
 
-/// How much waits, and since when the oldest of it.
-pub async fn waiting(tx: &mut PgConnection) -> Result<(i64, Option<OffsetDateTime>), StoreError> {
+/// The version of the document that was written last at `key`; none where there is none.
+pub async fn published_version(tx: &mut PgConnection, key: &KvKey) -> Result<Option<u64>, StoreError> {
+    let version =
+        sqlx::query_scalar!("select published_version from publication where key = $1", key.to_string(),)
+            .fetch_optional(tx)
+            .await?;
+    Ok(version.flatten().map(i64::unsigned_abs))
+}
+
+/// How much waits, how much of it has failed, and since when the oldest of it waits.
+pub async fn waiting(tx: &mut PgConnection) -> Result<(i64, i64, Option<OffsetDateTime>), StoreError> {
     let row = sqlx::query!(
-        r#"select count(*) as "pending!", min(marked_at) as oldest
+        r#"select count(*) as "pending!", count(*) filter (where attempts > 0) as "failing!", min(marked_at) as oldest
              from publication
             where generation > published_generation"#,
     )
     .fetch_one(tx)
     .await?;
-    Ok((row.pending, row.oldest))
+    Ok((row.pending, row.failing, row.oldest))
+}
+
+/// Since when the key waits that has waited longest. Reads three rows however many wait.
+pub async fn oldest_mark(tx: &mut PgConnection) -> Result<Option<OffsetDateTime>, StoreError> {
+    let oldest = sqlx::query_scalar!(
+        "select min(oldest) from generate_series(0, 2) as wanted (priority)
+          cross join lateral (select min(marked_at) as oldest from publication
+                               where generation > published_generation and priority = wanted.priority) as marks",
+    )
+    .fetch_one(tx)
+    .await?;
+    Ok(oldest)
 }
 
 /// What waits, and how it goes.
 pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
     let row = sqlx::query!(
-        r#"select count(*) as "pending!", min(marked_at) as oldest,
+        r#"select count(*) as "pending!", count(*) filter (where attempts > 0) as "failing!", min(marked_at) as oldest,
+                  min(marked_at) filter (where attempts > 0 or not_before is null) as oldest_unwritten,
                   (select max(published_at) from publication) as last_published_at,
                   (select last_error from publication
                     where generation > published_generation and last_error is not null
@@ -153,7 +181,9 @@ pub async fn backlog(tx: &mut PgConnection) -> Result<Backlog, StoreError> {
     .await?;
     Ok(Backlog {
         pending: row.pending,
+        failing: row.failing,
         oldest: row.oldest,
+        oldest_unwritten: row.oldest_unwritten,
         last_published_at: row.last_published_at,
         last_error: row.last_error,
     })

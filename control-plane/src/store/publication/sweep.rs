@@ -1,9 +1,11 @@
 //! Marking what must be signed again.
 
 use keypost_shared::id::Kid;
+use keypost_shared::kv_key::KvKey;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 
+use super::kv_key;
 use crate::store::StoreError;
 
 /// Marks what is due to be signed again, at most `limit` keys. Says how many.
@@ -40,7 +42,7 @@ pub async fn sweep_signed_by_others(
     let done = sqlx::query!(
         "with due as (
              select p.key
-               from publisher_key k
+               from (select kid from publisher_key union select kid from removed_publisher_key) as k
                join publication p on p.publisher_kid = k.kid
               where k.kid <> $1 and p.generation = p.published_generation
               limit $2
@@ -57,4 +59,15 @@ pub async fn sweep_signed_by_others(
     .execute(tx)
     .await?;
     Ok(done.rows_affected())
+}
+
+/// The documents of pools that this publisher key has signed.
+pub async fn pools_signed_by(tx: &mut PgConnection, kid: &Kid) -> Result<Vec<KvKey>, StoreError> {
+    let keys = sqlx::query_scalar!(
+        "select key from publication where publisher_kid = $1 and key like 'v1/pool/%' order by key",
+        kid.as_str(),
+    )
+    .fetch_all(tx)
+    .await?;
+    keys.iter().map(|key| kv_key(key)).collect()
 }

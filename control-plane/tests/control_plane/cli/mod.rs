@@ -3,6 +3,7 @@
 mod certificates;
 mod faults;
 mod import;
+mod sync;
 mod verbs;
 
 use std::net::SocketAddr;

@@ -1,5 +1,6 @@
 use std::net::IpAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
@@ -107,6 +108,7 @@ impl TestApp {
             public_url: "https://keypost.test".to_owned(),
             mode: Mode::Dev,
             edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
+            late_after: Duration::from_secs(300),
         };
         let key = ApiKey::generate(KeyKind::Admin, &mut OsRng);
         service::api_key::ensure_first(&context, Some(&key)).await.unwrap();

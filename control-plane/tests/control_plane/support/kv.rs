@@ -50,6 +50,7 @@ impl KvServer {
             namespace_id: NAMESPACE.to_owned(),
             api_token: Some(SecretText::new(self.stand_in.token().to_owned())),
             batch_size: 500,
+            timeout: Duration::from_secs(20),
         }
     }
 
