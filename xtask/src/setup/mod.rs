@@ -8,4 +8,5 @@ pub mod postgres;
 pub mod python;
 pub mod tools;
 pub mod wasm;
+mod wasm_names;
 pub mod worker;

@@ -14,7 +14,7 @@ use crate::{
     files::{self, Fingerprint, FolderLock},
     progress::{Step, note},
     repo::Repo,
-    setup::{cache::Cache, node::Node, tools::WorkerTools, wasm::WasmToolchain},
+    setup::{cache::Cache, node::Node, tools::WorkerTools, wasm::WasmToolchain, wasm_names},
 };
 
 /// What the Worker's wasm may weigh, gzipped, in bytes: 1 MiB.
@@ -140,6 +140,13 @@ async fn build(
         .run_shown()
         .await?;
     step.done();
+    if profile == Profile::Release {
+        let wasm = repo.worker_build().join("index_bg.wasm");
+        let module = fs::read(&wasm).map_err(Error::file("read", &wasm))?;
+        if let Some(smaller) = wasm_names::without_names(&module) {
+            fs::write(&wasm, smaller).map_err(Error::file("write", &wasm))?;
+        }
+    }
     Ok(())
 }
 
