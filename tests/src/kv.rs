@@ -12,7 +12,8 @@ pub struct Kv {
 impl Kv {
     /// The namespace at this API.
     pub fn new(api_url: &str, namespace_id: &str) -> Self {
-        let http = reqwest::Client::builder().no_proxy().build().unwrap();
+        // A connection each: wrangler closes idle ones, and may do so in the moment in which one is used again.
+        let http = reqwest::Client::builder().no_proxy().pool_max_idle_per_host(0).build().unwrap();
         Self { namespace_url: format!("{api_url}/storage/kv/namespaces/{namespace_id}"), http }
     }
 

@@ -7,7 +7,7 @@ const PREAMBLE: usize = 8;
 const CUSTOM: u8 = 0;
 
 /// The module without its `name` section (§7.4.1). None where it is no module.
-pub fn without_names(module: &[u8]) -> Option<Vec<u8>> {
+pub(super) fn without_names(module: &[u8]) -> Option<Vec<u8>> {
     if !module.starts_with(b"\0asm") {
         return None;
     }
