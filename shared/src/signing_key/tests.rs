@@ -445,7 +445,7 @@ fn a_revocation_prefers_a_key_that_has_stood_and_takes_a_young_one_where_there_i
     let current = active("a", NOW - DAY);
     let (aged, young) = (next("c", Some(NOW - 2 * HOUR)), next("b", Some(NOW - 60)));
     let after = |left: &[SigningKey]| {
-        let snapshot = keys(&[&[current.clone()], left].concat()).without(&kid("a"));
+        let snapshot = keys(&[std::slice::from_ref(&current), left].concat()).without(&kid("a"));
         plan(&snapshot, NOW, &policy())
     };
     let activate = |name| Step::Activate { kid: kid(name), ends_at: NOW + 60 * DAY };
