@@ -59,11 +59,11 @@ struct RemovedAnswer<'a> {
     min_trust_version: Option<u64>,
 }
 
-/// List the keys that sign what stands in KV.
+/// See the keys that sign what stands in KV.
 #[utoipa::path(
     get,
     path = "/api/internal/sync/publisher-keys",
-    operation_id = "listPublisherKeys",
+    operation_id = "getPublisherKeys",
     tag = "Publishing",
     responses((status = 200, body = KeysAnswer))
 )]

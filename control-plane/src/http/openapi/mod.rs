@@ -131,6 +131,10 @@ fn gives_a_secret_or_creates(operation: &Operation) -> bool {
 fn is_conditional(method: &str, operation: &Operation) -> bool {
     let by_verb = ["disable", "enable"];
     let id = operation.operation_id.as_deref().unwrap_or_default();
+    // Of a key there is one state.
+    if id == "removePublisherKey" {
+        return false;
+    }
     matches!(method, "put" | "patch" | "delete") || by_verb.iter().any(|verb| id.starts_with(verb))
 }
 
@@ -178,6 +182,9 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     if gives_a_secret_or_creates(operation) {
         answers.push(("422", "The Idempotency-Key came with another request before."));
     }
+    if matches!(operation.operation_id.as_deref(), Some("rebuildSync" | "verifySync")) {
+        answers.push(("409", "One of its kind goes on."));
+    }
     if method == "delete" {
         answers.push(("409", "Something belongs to it."));
     }
@@ -210,6 +217,7 @@ fn path_parameter(name: &str) -> Parameter {
             (about, text(Some("^([0-9A-Fa-f]{64}|[0-9A-Fa-f]{2}(:[0-9A-Fa-f]{2}){31})$")))
         }
         "kid" => ("The signing key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
+        "publisherKid" => ("The publisher key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "deniedCertificateId" => ("The denial's id.", text(Some(UUID))),
         _ => ("The id.", text(None)),
     };
