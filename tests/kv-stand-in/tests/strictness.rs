@@ -1,4 +1,5 @@
 //! That the stand-in is as strict as what it stands for.
+#![allow(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test that cannot go on ends there")]
 
 use std::time::Duration;
 
