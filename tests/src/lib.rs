@@ -12,6 +12,7 @@
 pub mod admin;
 pub mod clients;
 pub mod edge;
+pub mod kms;
 pub mod kv;
 pub mod load;
 pub mod lone_control_plane;

@@ -65,21 +65,27 @@ pub struct LonePool {
 impl LoneEdge {
     /// Starts a Worker that trusts a root of the test's own.
     pub async fn start(name: &str) -> Self {
+        Self::start_with(name, Vec::new()).await
+    }
+
+    /// The same, with more variables.
+    pub async fn start_with(name: &str, vars: Vec<(String, String)>) -> Self {
         let received = Arc::default();
         let control_plane_url = listen(Arc::clone(&received)).await;
-        Self::start_with(name, control_plane_url, received).await
+        Self::start_as(name, control_plane_url, received, vars).await
     }
 
     /// The same, of a control plane that is down.
     pub async fn without_control_plane(name: &str) -> Self {
         let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-        Self::start_with(name, format!("http://{closed}"), Arc::default()).await
+        Self::start_as(name, format!("http://{closed}"), Arc::default(), Vec::new()).await
     }
 
-    async fn start_with(
+    async fn start_as(
         name: &str,
         control_plane_url: String,
         received: Arc<Mutex<Vec<SignedReport>>>,
+        vars: Vec<(String, String)>,
     ) -> Self {
         let env = stack::test_env();
         let parts = env.parts();
@@ -99,7 +105,7 @@ impl LoneEdge {
             secrets: secrets.clone(),
             log: state.join("worker.log"),
             lock: None,
-            vars: Vec::new(),
+            vars,
         };
         let port = Port::free(None).unwrap();
         let url = worker::url_of(&port);

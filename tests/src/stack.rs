@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Connection, PgConnection};
 use tokio::sync::OnceCell;
 use xtask::setup::postgres::PostgresPrograms;
 use xtask::stack::postgres::{Postgres, PostgresOptions};
-use xtask::stack::whole::Stack;
+use xtask::stack::whole::{Stack, StackOptions};
 use xtask::test_env::{TEST_LONG, TestEnv};
 
 use crate::admin::Admin;
@@ -110,6 +110,17 @@ pub async fn own(name: &str) -> TestStack {
     start(name, &url, None).await
 }
 
+/// The same, with more variables, or others, for its control plane and its Worker.
+pub async fn own_with(
+    name: &str,
+    control_plane_env: Vec<(String, String)>,
+    worker_vars: Vec<(String, String)>,
+) -> TestStack {
+    let url =
+        empty_database(&test_env().database_admin_url, &format!("e2e_{}", name.replace('-', "_"))).await;
+    start_with(name, &url, None, control_plane_env, worker_vars).await
+}
+
 /// A stack of a test's own that even has its own PostgreSQL, to be stopped.
 pub async fn with_own_postgres(name: &str) -> TestStack {
     let (postgres, url) = OwnPostgres::start(name).await;
@@ -117,7 +128,18 @@ pub async fn with_own_postgres(name: &str) -> TestStack {
 }
 
 async fn start(name: &str, database_url: &str, postgres: Option<OwnPostgres>) -> TestStack {
+    start_with(name, database_url, postgres, Vec::new(), Vec::new()).await
+}
+
+async fn start_with(
+    name: &str,
+    database_url: &str,
+    postgres: Option<OwnPostgres>,
+    control_plane_env: Vec<(String, String)>,
+    worker_vars: Vec<(String, String)>,
+) -> TestStack {
     let options = test_env().stack(name, database_url).await.unwrap_or_else(|error| panic!("{error}"));
+    let options = StackOptions { control_plane_env, worker_vars, ..options };
     let (state, admin_key) = (options.state.clone(), options.secrets.admin_api_key.clone());
     let stack = Stack::start(options).await.unwrap_or_else(|error| panic!("{error}"));
     let kv_namespace_id = stack.control_plane_options.kv_namespace_id.clone();

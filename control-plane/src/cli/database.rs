@@ -8,6 +8,8 @@ use super::{CommandError, say};
 use crate::clock::{Clock, SystemClock};
 use crate::config::{CommonConfig, RootConfig};
 use crate::entropy::{Entropy, SystemEntropy};
+use crate::kms::{Kms, KmsAccess, KmsTimes};
+use crate::metrics::Metrics;
 use crate::root::RootSigner;
 use crate::{store, telemetry};
 
@@ -32,7 +34,8 @@ pub(super) async fn show_root() -> Result<(), CommandError> {
     telemetry::start(&config.common.log);
     let db = store::connect(&config.common.database);
     store::migrate(&db).await?;
-    let root =
-        RootSigner::load_or_create(&db, &config.master_key, SystemClock.now(), SystemEntropy.rng()).await?;
+    let kms = Kms::new(KmsAccess::Environment, KmsTimes::default(), Metrics::new());
+    let (now, rng) = (SystemClock.now(), SystemEntropy.rng());
+    let root = RootSigner::load(&config.root, &db, &config.master_key, &kms, now, rng).await?;
     say(&serde_json::to_string(&RootJwk { key: root.public(), kid: root.kid() })?)
 }

@@ -14,9 +14,11 @@ use crate::clock::{Clock, SystemClock};
 use crate::config::{Mode, ServeConfig};
 use crate::edge_reports::EdgeReports;
 use crate::entropy::{Entropy, SystemEntropy};
+use crate::envelope::Envelopes;
 use crate::housekeeping::Housekeeping;
 use crate::http::{self, App};
 use crate::key_maker::KeyMaker;
+use crate::kms::{Kms, KmsAccess, KmsTimes};
 use crate::kv::KvApi;
 use crate::metrics::Metrics;
 use crate::publisher::{Publications, Publisher, PublisherSettings};
@@ -57,17 +59,28 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     store::migrate(&db).await?;
     let clock = Arc::new(SystemClock);
     let entropy = Arc::new(SystemEntropy);
-    let root = RootSigner::load_or_create(&db, &config.master_key, clock.now(), entropy.rng()).await?;
-    let kv = KvApi::new(&config.kv, config.kv.timeout)?;
     let metrics = Metrics::new();
+    let kms = Kms::new(KmsAccess::Environment, KmsTimes::default(), metrics.clone());
+    let (now, rng) = (clock.now(), entropy.rng());
+    let root = RootSigner::load(&config.root, &db, &config.master_key, &kms, now, rng).await?;
+    root.try_out().await?;
+    root.take_over(&db, now).await?;
+    let kv = KvApi::new(&config.kv, config.kv.timeout)?;
     let publications = Publications::new(db.clone());
     let context = Context {
         db: db.clone(),
         clock: clock.clone(),
         entropy: entropy.clone(),
-        key_maker: KeyMaker { master_key: config.master_key.clone(), entropy: entropy.clone() },
+        key_maker: KeyMaker {
+            master_key: config.master_key.clone(),
+            entropy: entropy.clone(),
+            clock: clock.clone(),
+            kms: kms.clone(),
+            db: db.clone(),
+        },
         key_times: config.key_times,
         master_key: config.master_key.clone(),
+        kms,
         publications: publications.clone(),
         metrics: metrics.clone(),
         api_key_uses: ApiKeyUses::default(),
@@ -102,6 +115,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         kv,
         root,
         master_key: config.master_key,
+        envelopes: Envelopes::new(context.kms.clone()),
         sealing_key: config.sealing_key,
         edge_url: config.edge_url,
         settings: PublisherSettings::new(

@@ -24,6 +24,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use self::reader::Reader;
 use crate::crypto_at_rest::MasterKey;
+use crate::root::RootPlace;
 use crate::telemetry::LogConfig;
 use crate::telemetry::traces::TracesConfig;
 
@@ -92,6 +93,8 @@ pub struct RootConfig {
     pub common: CommonConfig,
     /// `KEYPOST_MASTER_KEY` and, while it is being replaced, `KEYPOST_MASTER_KEY_PREVIOUS`.
     pub master_key: MasterKey,
+    /// `KEYPOST_ROOT_SIGNER`.
+    pub root: RootPlace,
 }
 
 /// What `serve` reads.
@@ -113,6 +116,8 @@ pub struct ServeConfig {
     pub sealing_key: SealingKey,
     /// `KEYPOST_EDGE_SHARED_SECRET`: what the edge signs its reports with.
     pub edge_secrets: Vec<SharedSecret>,
+    /// `KEYPOST_ROOT_SIGNER`.
+    pub root: RootPlace,
     /// `KEYPOST_ADMIN_API_KEY`.
     pub admin_api_key: Option<ApiKey>,
     /// `KEYPOST_TRUSTED_PROXIES`: whose `X-Forwarded-For` counts.
@@ -210,7 +215,9 @@ fn read_common(reader: &mut Reader<'_>) -> Option<CommonConfig> {
 fn read_root(reader: &mut Reader<'_>) -> Option<RootConfig> {
     let common = read_common(reader);
     let master_key = read_master_key(reader).map(|(current, previous)| combined(current, previous.as_ref()));
-    Some(RootConfig { common: common?, master_key: master_key? })
+    let mode = read_mode(reader).unwrap_or(Mode::Prod);
+    let root = read_root_place(reader, mode);
+    Some(RootConfig { common: common?, master_key: master_key?, root: root? })
 }
 
 fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
@@ -221,7 +228,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let edge_url = reader.required("KEYPOST_EDGE_URL", |text| values::origin(text, mode));
     let public_url = read_public_url(reader, mode, listen);
     let secrets = read_secrets(reader, mode);
-    reader.optional("KEYPOST_ROOT_SIGNER", "local", values::root_signer);
+    let root = read_root_place(reader, mode);
     let admin_api_key = reader.optional_or_none("KEYPOST_ADMIN_API_KEY", values::admin_api_key);
     let trusted_proxies = reader.optional("KEYPOST_TRUSTED_PROXIES", "", values::networks);
     let rate_limits = read_rate_limits(reader);
@@ -247,6 +254,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         master_key,
         sealing_key,
         edge_secrets,
+        root: root?,
         admin_api_key: admin_api_key?,
         trusted_proxies: trusted_proxies?,
         rate_limits: rate_limits?,
@@ -257,6 +265,14 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         key_times: key_times?,
         late_after: late_after?,
     })
+}
+
+/// The other variables of AWS are its library's to read, when something is to be done in KMS.
+fn read_root_place(reader: &mut Reader<'_>, mode: Mode) -> Option<RootPlace> {
+    let endpoint = reader.optional_or_none("AWS_ENDPOINT_URL_KMS", |text| values::kms_endpoint(text, mode));
+    let root = reader.optional("KEYPOST_ROOT_SIGNER", "local", values::root_signer);
+    endpoint?;
+    root
 }
 
 fn read_mode(reader: &mut Reader<'_>) -> Option<Mode> {

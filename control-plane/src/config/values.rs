@@ -4,6 +4,7 @@ use std::net::{IpAddr, SocketAddr};
 use std::str::FromStr;
 
 use ipnet::IpNet;
+use keypost_shared::kms::KmsKeyArn;
 use keypost_shared::publisher_key::Schedule;
 use keypost_shared::secret::{ApiKey, KeyKind, SecretText};
 use keypost_shared::signing_key::Times;
@@ -11,6 +12,7 @@ use reqwest::Url;
 use sqlx::postgres::PgConnectOptions;
 
 use super::Mode;
+use crate::root::RootPlace;
 use crate::telemetry::traces::TracesSampler;
 
 pub(super) fn mode(text: &str) -> Result<Mode, &'static str> {
@@ -96,8 +98,21 @@ pub(super) fn admin_api_key(text: &str) -> Result<ApiKey, &'static str> {
         .ok_or("must be a key of the form kp_admin_…, as `keypost apikey generate` makes it")
 }
 
-pub(super) fn root_signer(text: &str) -> Result<(), &'static str> {
-    if text == "local" { Ok(()) } else { Err("must be local: this version has no other root signer") }
+/// Not an alias: it could be pointed at another key, which no Worker knows.
+pub(super) fn root_signer(text: &str) -> Result<RootPlace, &'static str> {
+    let is_id = text.len() <= 128 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+    if text == "local" {
+        Ok(RootPlace::Local)
+    } else if (is_id && text.len() > 8) || text.parse::<KmsKeyArn>().is_ok() {
+        Ok(RootPlace::Kms(text.to_owned()))
+    } else {
+        Err("must be local, or the ARN or id of a key in AWS KMS (not an alias)")
+    }
+}
+
+/// Without TLS, whoever is on the way sees what is signed and opened.
+pub(super) fn kms_endpoint(text: &str, mode: Mode) -> Result<(), String> {
+    http_url(text, mode).map(|_| ())
 }
 
 pub(super) fn networks(text: &str) -> Result<Vec<IpNet>, &'static str> {

@@ -98,6 +98,8 @@ pub(super) struct InOrg<R> {
 pub(super) struct InEnv<R> {
     pub(super) scope: EnvScope,
     pub(super) environment: Environment,
+    /// For who reaches everything.
+    pub(super) everything: Option<GlobalScope>,
     right: PhantomData<R>,
 }
 
@@ -236,7 +238,8 @@ impl<R: Right> FromRequestParts<App> for InEnv<R> {
         let (org, env) = (ids.take::<OrgId>("orgId"), ids.take::<EnvId>("envId"));
         ids.finish()?;
         let (scope, environment) = find_environment(app, enter::<R>(&caller, org)?, env).await?;
-        Ok(Self { scope, environment, right: PhantomData })
+        let everything = caller.enter_everything(R::PERMISSION).ok();
+        Ok(Self { scope, environment, everything, right: PhantomData })
     }
 }
 

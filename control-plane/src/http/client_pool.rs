@@ -17,8 +17,13 @@ use super::body::{Fields, FromFields, Invalid, JsonBody};
 use super::precondition::{IfMatch, tagged};
 use super::problem::Problem;
 use super::{App, answer, fields};
+use crate::key_maker::KmsMode;
 use crate::service::client_pool::{self, PoolChange};
-use crate::store::client_pool::{ClientPool, mode_name, profile_name};
+use crate::service::pool_keys::Backend;
+use crate::store::client_pool::{ClientPool, backend_name, mode_name, mode_of_kms, profile_name};
+
+/// The longest name of a KMS key: AWS allows 2048 characters, and no ARN or alias comes near 512.
+const MAX_KMS_KEY_ID: usize = 512;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(read, change))
@@ -40,7 +45,10 @@ impl FromFields for PoolChange {
         let bind_to_certificate = fields.patch("bindToCertificate", false, |value| {
             value.as_bool().ok_or_else(|| Invalid::new("must be true or false"))
         });
-        fields.read_only(&["clientPoolId", "keyBackend", "keyMode", "kmsKeyId", "createdAt", "updatedAt"]);
+        let backend = fields.replace("keyBackend", backend);
+        let mode = fields.patch("keyMode", None, |value| kms_mode(value).map(Some));
+        let kms_key_id = fields.patch("kmsKeyId", None, |value| kms_key_id(value).map(Some));
+        fields.read_only(&["clientPoolId", "createdAt", "updatedAt"]);
         Some(Self {
             token_ttl_seconds: token_ttl_seconds?,
             max_staleness_seconds: max_staleness_seconds?,
@@ -50,6 +58,9 @@ impl FromFields for PoolChange {
             cors_origins: cors_origins?,
             provisioning: provisioning?,
             bind_to_certificate: bind_to_certificate?,
+            key_backend: backend?,
+            key_mode: mode?,
+            kms_key_id: kms_key_id?,
         })
     }
 }
@@ -57,6 +68,33 @@ impl FromFields for PoolChange {
 fn any_integer(value: Value) -> Result<u32, Invalid> {
     let number = value.as_u64().and_then(|number| u32::try_from(number).ok());
     number.ok_or_else(|| Invalid::new("must be a whole number of seconds"))
+}
+
+fn backend(value: Value) -> Result<Backend, Invalid> {
+    match value.as_str() {
+        Some("local") => Ok(Backend::Local),
+        Some("aws_kms") => Ok(Backend::AwsKms),
+        _ => Err(Invalid::new("must be local or aws_kms")),
+    }
+}
+
+fn kms_mode(value: Value) -> Result<KmsMode, Invalid> {
+    match value.as_str() {
+        Some("envelope") => Ok(KmsMode::Envelope),
+        Some("kms_sign") => Ok(KmsMode::KmsSign),
+        _ => Err(Invalid::new("must be envelope or kms_sign")),
+    }
+}
+
+/// An ARN, an id or an alias: KMS says which key it is, and that is kept by its ARN.
+fn kms_key_id(value: Value) -> Result<String, Invalid> {
+    let allowed = |byte: u8| byte.is_ascii_alphanumeric() || b":/_-".contains(&byte);
+    match value.as_str() {
+        Some(text) if !text.is_empty() && text.len() <= MAX_KMS_KEY_ID && text.bytes().all(allowed) => {
+            Ok(text.to_owned())
+        }
+        _ => Err(Invalid::new("must be the ARN, the id or the alias of a key in AWS KMS")),
+    }
 }
 
 fn claims_profile(value: Value) -> Result<ClaimsProfile, Invalid> {
@@ -132,7 +170,8 @@ async fn change(
     IfMatch(precondition): IfMatch,
     JsonBody(change): JsonBody<PoolChange>,
 ) -> Result<Response, Problem> {
-    Ok(show(&client_pool::change(app.context(), &env.scope, &precondition, change).await?))
+    let everything = env.everything.as_ref();
+    Ok(show(&client_pool::change(app.context(), &env.scope, &precondition, change, everything).await?))
 }
 
 fn show(pool: &ClientPool) -> Response {
@@ -143,9 +182,9 @@ fn show(pool: &ClientPool) -> Response {
         claims_profile: profile_name(pool.claims_profile),
         audience: &pool.audience,
         cors_origins: &pool.cors_origins,
-        key_backend: &pool.key_backend,
-        key_mode: pool.key_mode.as_deref(),
-        kms_key_id: pool.kms_key_id.as_deref(),
+        key_backend: backend_name(&pool.keys),
+        key_mode: pool.keys.mode().map(mode_of_kms),
+        kms_key_id: pool.keys.kms_key_id(),
         rotation_period_seconds: pool.rotation_period_seconds,
         max_staleness_seconds: pool.max_staleness_seconds,
         provisioning: ProvisioningAnswer {

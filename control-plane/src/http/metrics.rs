@@ -42,6 +42,7 @@ async fn read(State(app): State<App>) -> Result<Response, Problem> {
         connections: context.db.size(),
         idle_connections: u32::try_from(context.db.num_idle()).unwrap_or(u32::MAX),
         most_connections: context.db.options().get_max_connections(),
+        kms_failing: context.kms.failing(),
         backlog: app.0.backlog.get(context).await,
     };
     let text = context.metrics.render(readings).map_err(|error| Problem::internal(&error))?;

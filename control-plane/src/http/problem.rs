@@ -230,6 +230,12 @@ impl Problem {
     }
 
     /// 503 for a database that is away.
+    /// AWS KMS, which must be asked, does not answer.
+    pub(super) fn kms_unavailable(reason: &str) -> Self {
+        let title = "AWS KMS cannot be asked";
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "kms_unavailable", title, reason).retry_after(5)
+    }
+
     pub(super) fn unavailable() -> Self {
         let title = "The service is not available";
         let detail = "the database is not available";
@@ -359,6 +365,12 @@ impl From<ChangeError> for Problem {
             ChangeError::WrongFields(fields) => Self::invalid(
                 fields.into_iter().map(|(field, detail)| FieldError { field, detail }).collect(),
             ),
+            ChangeError::Taken { field, detail } => Self {
+                errors: vec![FieldError { field: field.to_owned(), detail: detail.to_owned() }],
+                ..Self::conflict("kms_key_taken", "The KMS key is another's", &format!("{field} {detail}"))
+            },
+            ChangeError::GlobalOnly(_) => denied(Denied::GlobalOnly, "thing"),
+            ChangeError::KmsUnavailable(reason) => Self::kms_unavailable(&reason),
             ChangeError::Gone => Self::not_found("thing"),
             ChangeError::Outdated(_) => Self::outdated(),
             ChangeError::HasChildren(children) => Self::has_children(children),

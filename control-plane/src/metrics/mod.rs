@@ -42,7 +42,8 @@ struct Inner {
     authentication_failures: Counter,
     activations: Family<OutcomeLabels, Counter>,
     acquire_seconds: Histogram,
-    kv_calls: Family<KvLabels, Counter>,
+    kv_calls: Family<CallLabels, Counter>,
+    kms_calls: Family<CallLabels, Counter>,
     kv_seconds: Family<KvOperationLabels, Histogram, fn() -> Histogram>,
     published: Counter,
     publish_failures: Counter,
@@ -94,7 +95,7 @@ struct KvOperationLabels {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
-struct KvLabels {
+struct CallLabels {
     operation: &'static str,
     outcome: &'static str,
 }
@@ -143,6 +144,7 @@ impl Metrics {
             acquire_seconds: Histogram::new(ACQUIRE_BUCKETS),
             kv_calls: Family::default(),
             kv_seconds: Family::new_with_constructor(kv_seconds),
+            kms_calls: Family::default(),
             published: Counter::default(),
             publish_failures: Counter::default(),
             signing_key_failures: Counter::default(),
@@ -189,7 +191,12 @@ impl Metrics {
     /// KV has been called.
     pub fn kv_call(&self, operation: &'static str, outcome: &'static str, took: Duration) {
         self.0.kv_seconds.get_or_create(&KvOperationLabels { operation }).observe(took.as_secs_f64());
-        self.0.kv_calls.get_or_create(&KvLabels { operation, outcome }).inc();
+        self.0.kv_calls.get_or_create(&CallLabels { operation, outcome }).inc();
+    }
+
+    /// KMS has been called.
+    pub fn kms_call(&self, operation: &'static str, outcome: &'static str) {
+        self.0.kms_calls.get_or_create(&CallLabels { operation, outcome }).inc();
     }
 
     /// So many documents have been written or deleted.
@@ -270,7 +277,7 @@ impl Inner {
         }
         for operation in ["put", "delete"] {
             for outcome in ["ok", "partial", "not_sent", "rate_limited", "refused", "unknown"] {
-                self.kv_calls.get_or_create(&KvLabels { operation, outcome }).inc_by(0);
+                self.kv_calls.get_or_create(&CallLabels { operation, outcome }).inc_by(0);
             }
         }
     }
@@ -298,6 +305,7 @@ impl Inner {
         );
         registry.register("kv_calls", "Calls to the KV API", self.kv_calls.clone());
         registry.register("kv_call_duration_seconds", "Time that calls to KV took", self.kv_seconds.clone());
+        registry.register("kms_calls", "Calls to AWS KMS", self.kms_calls.clone());
         registry.register(
             "publisher_published",
             "Documents written to KV or deleted there",

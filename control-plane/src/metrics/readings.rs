@@ -17,6 +17,8 @@ pub struct Readings {
     pub idle_connections: u32,
     /// How many there may be.
     pub most_connections: u32,
+    /// How many keys in AWS KMS cannot do what they are needed for.
+    pub kms_failing: u64,
     /// What waits to be published; none where the database did not answer.
     pub backlog: Option<Waiting>,
 }
@@ -57,6 +59,11 @@ impl Collector for Latest {
         gauge("database_connections_idle", "Database connections waiting", readings.idle_connections.into())?;
         gauge("database_connections_max", "The most database connections", readings.most_connections.into())?;
         gauge("database_up", "Whether the database answered", readings.backlog.is_some().into())?;
+        gauge(
+            "kms_failing",
+            "Keys in AWS KMS that cannot do what they are needed for",
+            readings.kms_failing,
+        )?;
         if let Some(Waiting { documents, failing, oldest_seconds, is_late }) = readings.backlog {
             gauge("publisher_backlog", "Documents that wait to be published", documents)?;
             gauge("publisher_failing", "Documents among them that have failed and are tried again", failing)?;

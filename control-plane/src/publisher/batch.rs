@@ -12,6 +12,7 @@ use time::OffsetDateTime;
 use super::Publisher;
 use super::render::{self, Keys, RenderError, SignedDocument};
 use crate::crypto_at_rest::{KeyPurpose, OpenError};
+use crate::envelope::{Opened, SealedKey};
 use crate::store::publication::Leased;
 use crate::store::publisher_key::Signer;
 use crate::store::snapshot::{ClientRows, DeviceState, PoolRows, TrustRows};
@@ -72,19 +73,27 @@ struct Rows {
     devices: HashMap<(PoolId, DeviceId), DeviceState>,
 }
 
+impl Rows {
+    /// The keys that only KMS opens.
+    fn envelopes(&self) -> Vec<SealedKey> {
+        self.pools.values().flat_map(PoolRows::envelopes).collect()
+    }
+}
+
 /// Makes the documents of leased keys, from the rows as they are now.
 pub(super) async fn prepare(
     publisher: &Arc<Publisher>,
     leased: &[Leased],
     now: OffsetDateTime,
 ) -> Result<RenderedBatch, BatchError> {
-    let rows = {
+    let mut rows = {
         let mut connection = publisher.db.acquire().await?;
         read(&mut connection, leased, now).await?
     };
+    let asked = ask(publisher, leased, &mut rows, now).await;
     // A thousand signatures take some tenths of a second of CPU.
     let (publisher, leased) = (publisher.clone(), leased.to_vec());
-    tokio::task::spawn_blocking(move || render_all(&publisher, leased, rows, now))
+    tokio::task::spawn_blocking(move || render_all(&publisher, leased, rows, asked, now))
         .await
         .map_err(|_| BatchError::CutOff)?
 }
@@ -113,9 +122,10 @@ pub(super) async fn digests(
         let rows = read(&mut connection, &leased, publisher.clock.now()).await?;
         (rows, store::publication::digests(&mut connection, written).await?)
     };
+    let opened = publisher.envelopes.open(rows.envelopes()).await;
     let (publisher, written) = (publisher.clone(), written.to_vec());
     tokio::task::spawn_blocking(move || {
-        let mut rows = rows;
+        let (mut rows, mut opened) = (rows, opened);
         let keys = Keys {
             publisher: None,
             master_key: &publisher.master_key,
@@ -129,7 +139,7 @@ pub(super) async fn digests(
                     .trust
                     .take()
                     .map(|rows| content_digest(&render::trust_document(rows)).map_err(RenderError::from)),
-                _ => document(&leased, &mut rows, &keys, at).map(|made| made.map(|document| document.digest)),
+                _ => document(&leased, &mut rows, &mut opened, &keys, at).map(|made| made.map(|document| document.digest)),
             };
             // What cannot be made is marked too: the publisher says why.
             let same = matches!((digest, expected.get(&key)), (Some(Ok(digest)), Some(expected)) if digest == *expected);
@@ -142,6 +152,26 @@ pub(super) async fn digests(
     })
     .await
     .map_err(|_| BatchError::CutOff)
+}
+
+/// What had to be asked for, perhaps over the network.
+struct Asked {
+    /// The root's signature.
+    trust: Option<Result<SignedDocument, RenderError>>,
+    /// Signing keys whose data keys KMS opens.
+    opened: Opened,
+}
+
+/// Asks for what only AWS KMS can do, where something of it is there.
+async fn ask(publisher: &Publisher, leased: &[Leased], rows: &mut Rows, now: OffsetDateTime) -> Asked {
+    let sealed = rows.envelopes();
+    let trust = async {
+        let trust_rows = rows.trust.take()?;
+        let leased = leased.iter().find(|leased| leased.key == KvKey::Trust)?;
+        Some(render::trust(leased, trust_rows, &publisher.root, now).await)
+    };
+    let (trust, opened) = tokio::join!(trust, publisher.envelopes.open(sealed));
+    Asked { trust, opened }
 }
 
 /// Collects what is ready into calls: as few as there can be, none of them too large.
@@ -237,6 +267,7 @@ fn render_all(
     publisher: &Publisher,
     leased: Vec<Leased>,
     mut rows: Rows,
+    mut asked: Asked,
     now: OffsetDateTime,
 ) -> Result<RenderedBatch, BatchError> {
     let master_key = &publisher.master_key;
@@ -255,10 +286,8 @@ fn render_all(
     let mut batch = RenderedBatch::default();
     for leased in leased {
         let document = match (&leased.key, &keys) {
-            (KvKey::Trust, _) => {
-                rows.trust.take().map(|rows| render::trust(&leased, rows, &publisher.root, now))
-            }
-            (_, Some(keys)) => document(&leased, &mut rows, keys, now),
+            (KvKey::Trust, _) => asked.trust.take(),
+            (_, Some(keys)) => document(&leased, &mut rows, &mut asked.opened, keys, now),
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;
@@ -276,13 +305,14 @@ fn render_all(
 fn document(
     leased: &Leased,
     rows: &mut Rows,
+    opened: &mut Opened,
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Option<Result<SignedDocument, RenderError>> {
     match &leased.key {
         // The root signs it.
         KvKey::Trust => None,
-        KvKey::Pool(id) => rows.pools.remove(id).map(|rows| render::pool(leased, rows, keys, now)),
+        KvKey::Pool(id) => rows.pools.remove(id).map(|rows| render::pool(leased, rows, opened, keys, now)),
         KvKey::Client(pool, client) => {
             let rows = rows.clients.remove(&(*pool, client.clone()));
             rows.map(|rows| render::client(leased, rows, keys, now))

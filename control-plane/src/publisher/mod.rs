@@ -38,6 +38,7 @@ use self::sync_job::Jobs;
 use crate::clock::Clock;
 use crate::crypto_at_rest::MasterKey;
 use crate::entropy::Entropy;
+use crate::envelope::Envelopes;
 use crate::kv::KvApi;
 use crate::metrics::Metrics;
 use crate::root::RootSigner;
@@ -108,6 +109,8 @@ pub struct Publisher {
     pub root: RootSigner,
     /// Opens the private keys in the database.
     pub master_key: MasterKey,
+    /// Opens those of them that are encrypted under data keys of AWS KMS.
+    pub envelopes: Envelopes,
     /// Seals signing keys for the edge.
     pub sealing_key: SealingKey,
     /// The prefix of every issuer.

@@ -13,6 +13,7 @@ use keypost_shared::host::PrivateKey;
 use keypost_shared::id::Kid;
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
+use keypost_shared::kms::NotAKeyArn;
 use keypost_shared::scope::{ScopeError, Scopes};
 use keypost_shared::secret::SecretHash;
 use serde_json::value::to_raw_value;
@@ -20,8 +21,9 @@ use time::OffsetDateTime;
 
 use crate::clock::{seconds, unix};
 use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
+use crate::envelope::{EnvelopeError, Opened};
 use crate::key_maker::StoredPrivate;
-use crate::root::RootSigner;
+use crate::root::{RootSignError, RootSigner};
 use crate::service::pool_urls::PoolUrls;
 use crate::store::publication::Leased;
 use crate::store::signing_key::Named;
@@ -55,14 +57,18 @@ pub(super) struct SignedDocument {
 pub(super) enum RenderError {
     #[error("a signing key does not open: {0}")]
     Open(#[from] OpenError),
-    #[error("a signing key is kept with AWS KMS, which this control plane is not set up for")]
-    NoBackend,
+    #[error("a signing key does not open: {0}")]
+    Envelope(#[from] EnvelopeError),
+    #[error("the KMS key in the database {0}")]
+    KmsName(#[from] NotAKeyArn),
     #[error("a signing key cannot be sealed: {0}")]
     Seal(#[from] CryptoError),
     #[error("the scopes in the database are wrong: {0}")]
     Scopes(#[from] ScopeError),
     #[error("a document does not serialise: {0}")]
     Json(#[from] serde_json::Error),
+    #[error("the root did not sign: {0}")]
+    Root(#[from] RootSignError),
 }
 
 /// What documents are signed and sealed with.
@@ -74,7 +80,7 @@ pub(super) struct Keys<'a> {
     pub(super) edge_url: &'a str,
 }
 
-pub(super) fn trust(
+pub(super) async fn trust(
     leased: &Leased,
     rows: TrustRows,
     root: &RootSigner,
@@ -84,7 +90,7 @@ pub(super) fn trust(
     let lists = rows.publisher_keys.iter().map(|key| key.thumbprint()).collect();
     let document = trust_document(rows);
     Ok(SignedDocument {
-        text: root.sign(stamp(leased, now, Some(window)), &document)?,
+        text: root.sign(stamp(leased, now, Some(window)), &document).await?,
         digest: content_digest(&document)?,
         signed_by: Some(root.kid().clone()),
         resign_at: Some(now + TRUST_RESIGN),
@@ -101,6 +107,7 @@ pub(super) fn trust_document(rows: TrustRows) -> TrustDocument {
 pub(super) fn pool(
     leased: &Leased,
     rows: PoolRows,
+    opened: &mut Opened,
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
@@ -111,10 +118,17 @@ pub(super) fn pool(
         let Some(signs) = key.signs.as_ref().filter(|signs| signs.ends_at.is_none_or(|end| end > now)) else {
             continue;
         };
-        let StoredPrivate::Local { sealed } = &signs.private else { return Err(RenderError::NoBackend) };
-        let private = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
-        let jwe = private.seal(keys.sealing_key, rows.id)?;
-        let private = PrivateHalf::Jwe(jwe);
+        let private = match &signs.private {
+            StoredPrivate::Local { sealed } => {
+                let key = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
+                PrivateHalf::Jwe(key.seal(keys.sealing_key, rows.id)?)
+            }
+            StoredPrivate::Envelope { .. } => {
+                let key = opened.remove(&key.kid).unwrap_or(Err(EnvelopeError::NoTime))?;
+                PrivateHalf::Jwe(key.seal(keys.sealing_key, rows.id)?)
+            }
+            StoredPrivate::KmsSign { kms_key_id } => PrivateHalf::Kms(kms_key_id.parse()?),
+        };
         signing_key = Some(PoolSigningKey { kid: key.kid.clone(), alg: SigningAlg::ES256, private });
         ends_at = signs.ends_at;
     }

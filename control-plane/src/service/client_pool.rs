@@ -6,16 +6,20 @@ use serde_json::Value;
 use time::OffsetDateTime;
 use utoipa::ToSchema;
 
+use super::access::GlobalScope;
 use super::audit::Event;
 use super::change::Change;
+use super::pool_keys::{self, Backend, CheckedKey, KeyPatch};
 use super::precondition::Precondition;
 use super::provisioning_policy::{self, ProvisioningPatch};
 use super::{ChangeError, Context};
 use crate::clock::seconds;
 use crate::config::Mode;
+use crate::key_maker::{KeyBackend, KmsMode};
 use crate::store::client_pool::{ClientPool, EarlierTokenTtl};
 use crate::store::environment::EnvScope;
 use crate::store::publication::Priority;
+use crate::store::signing_key::PoolOwner;
 use crate::store::{self, StoreError};
 
 /// What is to change; none leaves a rule as it is.
@@ -40,6 +44,21 @@ pub struct PoolChange {
     pub provisioning: Option<Value>,
     /// Whether a token got by certificate is bound to it.
     pub bind_to_certificate: Option<bool>,
+    /// Where its signing keys are kept: `local` or `aws_kms`. For a global admin key, as are the two below.
+    #[schema(value_type = Option<String>)]
+    pub key_backend: Option<Backend>,
+    /// How AWS KMS is used: `envelope` or `kms_sign`.
+    #[schema(value_type = Option<String>)]
+    pub key_mode: Option<Option<KmsMode>>,
+    /// The key in AWS KMS: its ARN, id or alias. Answers have its ARN.
+    #[schema(value_type = Option<String>)]
+    pub kms_key_id: Option<Option<String>>,
+}
+
+impl PoolChange {
+    fn keys(&self) -> KeyPatch {
+        KeyPatch { backend: self.key_backend, mode: self.key_mode, kms_key_id: self.kms_key_id.clone() }
+    }
 }
 
 /// The environment's pool.
@@ -54,13 +73,20 @@ pub async fn change(
     scope: &EnvScope,
     precondition: &Precondition,
     rules: PoolChange,
+    everything: Option<&GlobalScope>,
 ) -> Result<ClientPool, ChangeError> {
     check_bounds(context.mode, &rules)?;
+    let patch = rules.keys();
+    let checked = check_keys(context, scope, &patch, everything).await?;
     let mut change = Change::begin(context, scope.actor()).await?;
     let before = store::client_pool::find_for_update(change.tx(), scope).await?.ok_or(ChangeError::Gone)?;
     precondition.check(before.updated_at)?;
     let longest_window = store::snapshot::longest_window(change.tx()).await?;
-    let after = apply(before.clone(), rules, change.touch(before.updated_at))?;
+    let keys = pool_keys::wanted(&before, &patch)?;
+    let mut after = apply(before.clone(), rules, change.touch(before.updated_at))?;
+    if let Some(wanted) = keys {
+        after.keys = take_keys(&mut change, scope, wanted, checked).await?;
+    }
     store::client_pool::update(change.tx(), scope, &after).await?;
     change.mark(KvKey::Pool(after.id), Priority::Change);
     if longest_window.is_none_or(|longest| longest < after.max_staleness_seconds) {
@@ -69,6 +95,52 @@ pub async fn change(
     change.record(Event::updated(scope.target("pool", after.id), &before, &after));
     change.commit().await?;
     Ok(after)
+}
+
+/// Asks KMS about the key that the pool is to have, if it is to have another.
+async fn check_keys(
+    context: &Context,
+    scope: &EnvScope,
+    patch: &KeyPatch,
+    everything: Option<&GlobalScope>,
+) -> Result<Option<(KeyBackend, CheckedKey)>, ChangeError> {
+    if *patch == KeyPatch::default() {
+        return Ok(None);
+    }
+    let before = find(context, scope).await?.ok_or(ChangeError::Gone)?;
+    let Some(wanted) = pool_keys::wanted(&before, patch)? else { return Ok(None) };
+    let everything = everything.ok_or(ChangeError::GlobalOnly("keyBackend, keyMode and kmsKeyId"))?;
+    match &wanted {
+        KeyBackend::Local => Ok(None),
+        KeyBackend::AwsKms { mode, key_id } => {
+            let key = pool_keys::check(context, everything, before.id, *mode, key_id).await?;
+            Ok(Some((wanted, key)))
+        }
+    }
+}
+
+/// Lets the pool's next key be kept there. It takes over as in any other rotation.
+async fn take_keys(
+    change: &mut Change,
+    scope: &EnvScope,
+    wanted: KeyBackend,
+    checked: Option<(KeyBackend, CheckedKey)>,
+) -> Result<KeyBackend, ChangeError> {
+    let now = change.now();
+    let keys = match (&wanted, checked) {
+        (KeyBackend::Local, _) => wanted,
+        (KeyBackend::AwsKms { mode, .. }, Some((asked, key))) if asked == wanted => {
+            pool_keys::claim(change.tx(), scope.pool(), *mode, &key, now).await?
+        }
+        // Somebody else has changed the pool since KMS was asked.
+        (KeyBackend::AwsKms { .. }, _) => {
+            let detail =
+                "was not asked about in KMS, because the pool was changed at the same moment: try again";
+            return Err(ChangeError::Taken { field: "kmsKeyId", detail });
+        }
+    };
+    store::signing_key::set_due(change.tx(), &PoolOwner::from(scope), now).await?;
+    Ok(keys)
 }
 
 fn check_bounds(mode: Mode, change: &PoolChange) -> Result<(), ChangeError> {

@@ -24,6 +24,7 @@ pub mod environment;
 pub mod metadata;
 pub mod organization;
 pub mod otp;
+pub mod pool_keys;
 pub mod pool_urls;
 pub mod precondition;
 pub mod provisioning_policy;
@@ -50,6 +51,7 @@ use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
 use crate::entropy::{Entropy, Rng};
 use crate::key_maker::KeyMaker;
+use crate::kms::Kms;
 use crate::metrics::Metrics;
 use crate::publisher::Publications;
 use crate::store::StoreError;
@@ -73,6 +75,8 @@ pub struct Context {
     pub key_maker: KeyMaker,
     /// How long signing keys stand before they sign.
     pub key_times: Times,
+    /// AWS KMS, for the pools whose keys are there.
+    pub kms: Kms,
     /// The publisher, as far as the rules know it.
     pub publications: Publications,
     /// What is counted.
@@ -166,6 +170,20 @@ pub enum ChangeError {
         /// What it must be.
         detail: String,
     },
+    /// A field names something that is another's.
+    #[error("{field} {detail}")]
+    Taken {
+        /// The field's name in the API.
+        field: &'static str,
+        /// Whose it is.
+        detail: &'static str,
+    },
+    /// Only a global admin key may change this.
+    #[error("only a global admin key may change {0}")]
+    GlobalOnly(&'static str),
+    /// AWS KMS cannot be asked at the moment.
+    #[error("AWS KMS cannot be asked: {0}")]
+    KmsUnavailable(String),
     /// Fields are not what they must be: each with what is wrong.
     #[error("{} fields are wrong", .0.len())]
     WrongFields(Vec<(String, String)>),

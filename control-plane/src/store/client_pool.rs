@@ -6,6 +6,7 @@ use keypost_shared::device_certificate::{CertificateMatch, ProvisioningMode, Pro
 use keypost_shared::document::ClaimsProfile;
 use keypost_shared::id::PoolId;
 use keypost_shared::scope::Scopes;
+use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
 use serde_json::Value;
 use sqlx::PgConnection;
@@ -13,7 +14,9 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::environment::EnvScope;
+use super::signing_key::read_backend;
 use super::{StoreError, corrupt, id};
+use crate::key_maker::{KeyBackend, KmsMode};
 use crate::service::provisioning_policy;
 
 /// An environment's client pool: its issuer's rules.
@@ -33,12 +36,9 @@ pub struct ClientPool {
     pub audience: Vec<String>,
     /// The origins that browsers may POST from.
     pub cors_origins: Vec<String>,
-    /// `local` or `aws_kms`.
-    pub key_backend: String,
-    /// `envelope` or `kms_sign`, for `aws_kms`.
-    pub key_mode: Option<String>,
-    /// The KMS key, for `aws_kms`.
-    pub kms_key_id: Option<String>,
+    /// How its signing keys are kept.
+    #[serde(flatten, serialize_with = "backend_with_api_names")]
+    pub keys: KeyBackend,
     /// How long a signing key signs, in seconds.
     pub rotation_period_seconds: u32,
     /// For how long the edge may believe a copy, in seconds (design §2, promise 3).
@@ -131,6 +131,7 @@ pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) 
                 provisioning_mode = $12, provisioning_match = $13, provisioning_client_app_id = $14,
                 provisioning_scopes = $15, device_id_template = $16, provisioning_tags = $17,
                 provisioning_max_per_hour = $18, bind_to_certificate = $19, rotation_period_seconds = $20,
+                key_backend = $21, key_mode = $22, kms_key_id = $23,
                 keys_due_at = case when rotation_period_seconds = $20 then keys_due_at else '-infinity' end
           where org_id = $1 and env_id = $2 and id = $3",
         scope.org().as_str(),
@@ -153,6 +154,9 @@ pub async fn update(tx: &mut PgConnection, scope: &EnvScope, pool: &ClientPool) 
         integer(policy.max_per_hour),
         pool.bind_to_certificate,
         integer(pool.rotation_period_seconds),
+        backend_name(&pool.keys),
+        pool.keys.mode().map(mode_of_kms),
+        pool.keys.kms_key_id(),
     )
     .execute(tx)
     .await?;
@@ -184,9 +188,7 @@ async fn select(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<Client
             claims_profile: read_profile(&row.claims_profile)?,
             audience: row.audience,
             cors_origins: row.cors_origins,
-            key_backend: row.key_backend,
-            key_mode: row.key_mode,
-            kms_key_id: row.kms_key_id,
+            keys: read_backend(&row.key_backend, row.key_mode.as_deref(), row.kms_key_id)?,
             rotation_period_seconds: row.rotation_period_seconds.unsigned_abs(),
             max_staleness_seconds: row.max_staleness_seconds.unsigned_abs(),
             provisioning: read_policy(PolicyColumns {
@@ -265,6 +267,31 @@ pub fn mode_name(mode: ProvisioningMode) -> &'static str {
         ProvisioningMode::Registered => "registered",
         ProvisioningMode::Auto => "auto",
     }
+}
+
+/// The backend's name in the database, which is its name in the API.
+pub fn backend_name(backend: &KeyBackend) -> &'static str {
+    match backend {
+        KeyBackend::Local => "local",
+        KeyBackend::AwsKms { .. } => "aws_kms",
+    }
+}
+
+/// The mode's name in the database, which is its name in the API.
+pub fn mode_of_kms(mode: KmsMode) -> &'static str {
+    match mode {
+        KmsMode::Envelope => "envelope",
+        KmsMode::KmsSign => "kms_sign",
+    }
+}
+
+/// A backend for audit events, by the names that the API has for its parts.
+fn backend_with_api_names<S: Serializer>(backend: &KeyBackend, serializer: S) -> Result<S::Ok, S::Error> {
+    let mut map = serializer.serialize_map(Some(3))?;
+    map.serialize_entry("keyBackend", backend_name(backend))?;
+    map.serialize_entry("keyMode", &backend.mode().map(mode_of_kms))?;
+    map.serialize_entry("kmsKeyId", &backend.kms_key_id())?;
+    map.end()
 }
 
 /// A policy for audit events, by the names that the API has for its parts.

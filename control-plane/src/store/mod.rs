@@ -15,6 +15,7 @@ pub mod device_import;
 pub mod device_list;
 pub mod environment;
 pub mod idempotency;
+pub mod kms_key;
 pub mod kv_pace;
 pub mod oauth_client;
 pub mod organization;

@@ -42,3 +42,17 @@ pub async fn insert(
     .await?;
     Ok(())
 }
+
+/// Notes which root signs from now on. Says whether that is another one than before.
+pub async fn set_signer(tx: &mut PgConnection, kid: &Kid, now: OffsetDateTime) -> Result<bool, StoreError> {
+    let changed = sqlx::query_scalar!(
+        "insert into root_signer as s (singleton, kid, since) values (true, $1, $2)
+         on conflict (singleton) do update set kid = excluded.kid, since = excluded.since where s.kid <> excluded.kid
+         returning kid",
+        kid.as_str(),
+        now,
+    )
+    .fetch_optional(tx)
+    .await?;
+    Ok(changed.is_some())
+}

@@ -543,7 +543,8 @@ pub async fn set_published(
     Ok(())
 }
 
-fn read_backend(
+/// A backend, as its columns say.
+pub(super) fn read_backend(
     backend: &str,
     mode: Option<&str>,
     kms_key_id: Option<String>,

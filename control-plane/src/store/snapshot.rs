@@ -20,6 +20,7 @@ use uuid::Uuid;
 use super::client_pool::{PolicyColumns, read_policy, read_profile};
 use super::signing_key::read_private;
 use super::{StoreError, corrupt, denied_certificate, fingerprint, hash, id};
+use crate::envelope::SealedKey;
 use crate::key_maker::StoredPrivate;
 
 /// What `v1/trust` is made from.
@@ -61,6 +62,22 @@ pub struct PoolRows {
     pub device_defaults: DeviceDefaults,
     /// Whether a token got by certificate is bound to it.
     pub bind_to_certificate: bool,
+}
+
+impl PoolRows {
+    /// The key that signs, where it is encrypted under a data key.
+    pub fn envelopes(&self) -> impl Iterator<Item = SealedKey> {
+        self.keys.iter().filter_map(|key| match &key.signs.as_ref()?.private {
+            StoredPrivate::Envelope { kms_key_id, data_key, sealed } => Some(SealedKey {
+                pool: self.id,
+                kid: key.kid.clone(),
+                kms_key_id: kms_key_id.clone(),
+                data_key: data_key.clone(),
+                sealed: sealed.clone(),
+            }),
+            StoredPrivate::Local { .. } | StoredPrivate::KmsSign { .. } => None,
+        })
+    }
 }
 
 /// A signing key.

@@ -16,7 +16,7 @@ use keypost_shared::secret::{ApiKey, KeyKind};
 use keypost_shared::signing_key::Times;
 use rand_core::OsRng;
 
-use crate::support::{TestClock, TestDatabase, secret};
+use crate::support::{TestClock, TestDatabase, no_kms, secret};
 
 fn context(database: &TestDatabase) -> Context {
     Context {
@@ -33,8 +33,12 @@ fn context(database: &TestDatabase) -> Context {
         key_maker: KeyMaker {
             master_key: MasterKey::parse(&secret(1)).unwrap(),
             entropy: Arc::new(SystemEntropy),
+            clock: Arc::new(TestClock::default()),
+            kms: no_kms(&Metrics::new()),
+            db: database.pool.clone(),
         },
         key_times: Times::default(),
+        kms: no_kms(&Metrics::new()),
         edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
         late_after: std::time::Duration::from_secs(300),
     }

@@ -1,4 +1,6 @@
 //! The control plane on a real PostgreSQL, a database for each test, with a small KV server that can misbehave.
+// Whole routers and services are nested in each test's future.
+#![recursion_limit = "256"]
 #![allow(
     clippy::unwrap_used,
     clippy::expect_used,
@@ -22,6 +24,9 @@ mod environments;
 mod first_key;
 mod housekeeping;
 mod import;
+mod kms;
+mod kms_pools;
+mod kms_root;
 mod limits;
 mod management;
 mod master_key;

@@ -1,15 +1,11 @@
 //! The master key is replaced while everything goes on: two count, and `keypost keys rewrap` moves what rests under the old
 //! one to the new one.
 
-use std::sync::Arc;
-
 use axum::body::Body;
 use axum::http::Request;
 use keypost::config::RateLimitConfig;
 use keypost::crypto_at_rest::{KeyPurpose, MasterKey};
-use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App};
-use keypost::key_maker::KeyMaker;
 use keypost_shared::document::PoolDocument;
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::PoolId;
@@ -29,7 +25,7 @@ fn master_key(byte: u8) -> MasterKey {
 /// The services of another control plane, with other master keys, on the same database.
 fn router_under(app: &TestApp, master_key: MasterKey) -> axum::Router {
     let mut context = app.context.clone();
-    context.key_maker = KeyMaker { master_key: master_key.clone(), entropy: Arc::new(SystemEntropy) };
+    context.key_maker.master_key = master_key.clone();
     context.master_key = master_key;
     http::router(App::new(context, Vec::new(), RateLimitConfig::default()))
 }

@@ -16,7 +16,6 @@ use keypost::config::RateLimitConfig;
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App};
-use keypost::key_maker::KeyMaker;
 use keypost::publisher::PublisherSettings;
 use keypost::rewrap::{Rewrapped, rewrap};
 use keypost::signing_keys::SigningKeys;
@@ -431,7 +430,7 @@ impl Walk {
         std::mem::replace(&mut self.app.publisher, publisher).stop().await;
         let context = &mut self.app.context;
         context.publications = self.app.publisher.publications.clone();
-        context.key_maker = KeyMaker { master_key: master_key.clone(), entropy: Arc::new(SystemEntropy) };
+        context.key_maker.master_key = master_key.clone();
         context.master_key = master_key;
         self.app.router = http::router(App::new(context.clone(), Vec::new(), RateLimitConfig::default()));
     }

@@ -18,6 +18,7 @@ mod documents;
 mod faults;
 mod first_token;
 mod keys;
+mod kms;
 mod management;
 mod publisher_faults;
 mod restore;

@@ -10,6 +10,7 @@ use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App, PeerAddress};
 use keypost::key_maker::KeyMaker;
+use keypost::root::RootPlace;
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::{self, Context};
@@ -69,6 +70,15 @@ impl Answer {
         assert_eq!(problem["type"], format!("urn:keypost:problem:{code}"));
         assert!(problem["title"].is_string() && problem["detail"].is_string());
     }
+
+    /// A problem of one field, whose detail holds a text.
+    pub(crate) fn assert_field(&self, status: u16, field: &str, told: &str) {
+        assert_eq!(self.status.as_u16(), status, "{}", self.text);
+        let errors = self.json()["errors"].clone();
+        let detail = errors.as_array().into_iter().flatten().find(|error| error["field"] == field);
+        let detail = detail.unwrap_or_else(|| panic!("{field} is not named: {}", self.text));
+        assert!(detail["detail"].as_str().unwrap().contains(told), "{}", self.text);
+    }
 }
 
 impl TestApp {
@@ -88,9 +98,32 @@ impl TestApp {
 
     /// On a database that may have been used before, whose administrator gets one more key.
     pub(crate) async fn start_on(database: TestDatabase, proxies: &[&str], limits: RateLimitConfig) -> Self {
+        Self::start_whole(database, proxies, limits, None, RootPlace::Local).await
+    }
+
+    /// With AWS KMS at this URL.
+    pub(crate) async fn start_with_kms(url: &str) -> Self {
+        Self::start_with_root(url, RootPlace::Local).await
+    }
+
+    /// With AWS KMS at this URL, and the root in its place.
+    pub(crate) async fn start_with_root(url: &str, root: RootPlace) -> Self {
+        let database = TestDatabase::create().await;
+        Self::start_whole(database, &[], RateLimitConfig::default(), Some(url), root).await
+    }
+
+    async fn start_whole(
+        database: TestDatabase,
+        proxies: &[&str],
+        limits: RateLimitConfig,
+        kms_url: Option<&str>,
+        root: RootPlace,
+    ) -> Self {
         let kv = KvServer::start().await;
         let clock = Arc::new(TestClock::default());
-        let publisher = TestPublisher::start(&database, &kv, &clock).await;
+        let settings = TestPublisher::settings();
+        let publisher = TestPublisher::start_with_root(&database, &kv, &clock, settings, kms_url, root).await;
+        let kms = publisher.kms.clone();
         let context = Context {
             db: database.pool.clone(),
             clock: clock.clone(),
@@ -99,8 +132,12 @@ impl TestApp {
             key_maker: KeyMaker {
                 master_key: MasterKey::parse(&secret(1)).unwrap(),
                 entropy: Arc::new(SystemEntropy),
+                clock: clock.clone(),
+                kms: kms.clone(),
+                db: database.pool.clone(),
             },
             key_times: Times::default(),
+            kms,
             publications: publisher.publications.clone(),
             metrics: publisher.metrics.clone(),
             api_key_uses: ApiKeyUses::default(),

@@ -4,15 +4,17 @@ use std::time::Duration;
 use keypost::clock::Clock;
 use keypost::crypto_at_rest::MasterKey;
 use keypost::entropy::{Entropy, SystemEntropy};
+use keypost::envelope::Envelopes;
+use keypost::kms::Kms;
 use keypost::kv::KvApi;
 use keypost::metrics::Metrics;
 use keypost::publisher::{Publications, Publisher, PublisherSettings, RunningPublisher};
-use keypost::root::RootSigner;
+use keypost::root::{RootPlace, RootSigner};
 use keypost_shared::jwe::SealingKey;
 use keypost_shared::jwk::EcPublicJwk;
 use keypost_shared::publisher_key::Schedule;
 
-use super::{KvServer, TestClock, TestDatabase, secret};
+use super::{KvServer, TestClock, TestDatabase, kms_at, no_kms, secret};
 
 pub(crate) const EDGE_URL: &str = "https://edge.test";
 
@@ -20,6 +22,7 @@ pub(crate) const EDGE_URL: &str = "https://edge.test";
 pub(crate) struct TestPublisher {
     pub(crate) publications: Publications,
     pub(crate) metrics: Metrics,
+    pub(crate) kms: Kms,
     pub(crate) root: EcPublicJwk,
     running: RunningPublisher,
 }
@@ -67,11 +70,37 @@ impl TestPublisher {
         clock: &Arc<TestClock>,
         settings: PublisherSettings,
     ) -> Self {
+        Self::start_as(master_key, database, kv, clock, settings, (None, RootPlace::Local)).await
+    }
+
+    /// With AWS KMS at a URL, and the root in its place.
+    pub(crate) async fn start_with_root(
+        database: &TestDatabase,
+        kv: &KvServer,
+        clock: &Arc<TestClock>,
+        settings: PublisherSettings,
+        kms_url: Option<&str>,
+        root: RootPlace,
+    ) -> Self {
+        let master_key = MasterKey::parse(&secret(1)).unwrap();
+        Self::start_as(master_key, database, kv, clock, settings, (kms_url, root)).await
+    }
+
+    async fn start_as(
+        master_key: MasterKey,
+        database: &TestDatabase,
+        kv: &KvServer,
+        clock: &Arc<TestClock>,
+        settings: PublisherSettings,
+        (kms_url, root): (Option<&str>, RootPlace),
+    ) -> Self {
         let db = database.pool.clone();
-        let root =
-            RootSigner::load_or_create(&db, &master_key, clock.now(), SystemEntropy.rng()).await.unwrap();
-        let publications = Publications::new(db.clone());
         let metrics = Metrics::new();
+        let kms = kms_url.map_or_else(|| no_kms(&metrics), |url| kms_at(url, &metrics));
+        let (now, rng) = (clock.now(), SystemEntropy.rng());
+        let root = RootSigner::load(&root, &db, &master_key, &kms, now, rng).await.unwrap();
+        root.take_over(&db, now).await.unwrap();
+        let publications = Publications::new(db.clone());
         let public = root.public().clone();
         let publisher = Publisher {
             db,
@@ -80,13 +109,14 @@ impl TestPublisher {
             kv: KvApi::new(&kv.config(), Self::KV_TIMEOUT).unwrap(),
             root,
             master_key,
+            envelopes: Envelopes::new(kms.clone()),
             sealing_key: SealingKey::parse_list(&secret(2)).unwrap().remove(0),
             edge_url: EDGE_URL.to_owned(),
             settings,
             publications: publications.clone(),
             metrics: metrics.clone(),
         };
-        Self { publications, metrics, root: public, running: publisher.start() }
+        Self { publications, metrics, kms, root: public, running: publisher.start() }
     }
 
     pub(crate) async fn stop(self) {
