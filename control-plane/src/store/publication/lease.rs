@@ -1,5 +1,6 @@
 //! Leasing marked rows, and giving them back.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use keypost_shared::id::Kid;
@@ -191,6 +192,11 @@ pub async fn complete(
 ) -> Result<Vec<KvKey>, StoreError> {
     let keys: Vec<KvKey> = written.iter().map(|row| row.key.clone()).collect();
     let (mine, lost) = lock_in_order(tx, lease_id, &keys).await?;
+    // The rows are locked, and the lease stands on them: to ask for it again would only mislead the planner, which takes a
+    // lease for a row or two, and compares ten thousand rows with ten thousand.
+    let held: HashSet<&KvKey> = mine.iter().collect();
+    let written: Vec<&Written> = written.iter().filter(|row| held.contains(&row.key)).collect();
+    let keys: Vec<KvKey> = written.iter().map(|row| row.key.clone()).collect();
     let generations: Vec<i64> = written.iter().map(|row| row.generation).collect();
     let digests: Vec<Option<Vec<u8>>> =
         written.iter().map(|row| row.digest.map(|digest| digest.to_vec())).collect();
@@ -201,19 +207,18 @@ pub async fn complete(
         "update publication p
             set published_generation = w.generation,
                 published_version = case when w.digest is null then null else p.version end,
-                generation = case when p.uncertain_until > $7 and p.generation = w.generation
+                generation = case when p.uncertain_until > $6 and p.generation = w.generation
                                   then p.generation + 1 else p.generation end,
                 priority = case when p.generation = w.generation then 2 else p.priority end,
-                marked_at = case when p.generation = w.generation then $8 else p.marked_at end,
-                not_before = case when p.uncertain_until > $7 and p.generation = w.generation
+                marked_at = case when p.generation = w.generation then $7 else p.marked_at end,
+                not_before = case when p.uncertain_until > $6 and p.generation = w.generation
                                   then p.uncertain_until end,
-                uncertain_until = case when p.uncertain_until > $7 then p.uncertain_until end,
-                digest = w.digest, publisher_kid = w.publisher_kid, resign_at = w.resign_at, published_at = $8,
+                uncertain_until = case when p.uncertain_until > $6 then p.uncertain_until end,
+                digest = w.digest, publisher_kid = w.publisher_kid, resign_at = w.resign_at, published_at = $7,
                 attempts = 0, last_error = null, lease_id = null, leased_until = null
-           from unnest($2::text[], $3::bigint[], $4::bytea[], $5::text[], $6::timestamptz[])
+           from unnest($1::text[], $2::bigint[], $3::bytea[], $4::text[], $5::timestamptz[])
                 as w (key, generation, digest, publisher_kid, resign_at)
-          where p.key = w.key and p.lease_id = $1",
-        lease_id,
+          where p.key = w.key",
         &names(&keys),
         &generations,
         &digests as _,
@@ -238,16 +243,18 @@ pub async fn fail(
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
     let keys: Vec<KvKey> = failed.iter().map(|row| row.key.clone()).collect();
-    let (_, lost) = lock_in_order(tx, lease_id, &keys).await?;
+    let (mine, lost) = lock_in_order(tx, lease_id, &keys).await?;
+    let held: HashSet<&KvKey> = mine.iter().collect();
+    let failed: Vec<&Failed> = failed.iter().filter(|row| held.contains(&row.key)).collect();
+    let keys: Vec<KvKey> = failed.iter().map(|row| row.key.clone()).collect();
     let not_before: Vec<OffsetDateTime> = failed.iter().map(|row| row.not_before).collect();
     let errors: Vec<String> = failed.iter().map(|row| row.error.clone()).collect();
     sqlx::query!(
         "update publication p
             set attempts = least(p.attempts + 1, 1000000), not_before = f.not_before, last_error = f.error,
-                uncertain_until = greatest(p.uncertain_until, $5), lease_id = null, leased_until = null
-           from unnest($2::text[], $3::timestamptz[], $4::text[]) as f (key, not_before, error)
-          where p.key = f.key and p.lease_id = $1",
-        lease_id,
+                uncertain_until = greatest(p.uncertain_until, $4), lease_id = null, leased_until = null
+           from unnest($1::text[], $2::timestamptz[], $3::text[]) as f (key, not_before, error)
+          where p.key = f.key",
         &names(&keys),
         &not_before,
         &errors,
