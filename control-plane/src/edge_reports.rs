@@ -16,11 +16,14 @@ use crate::kv::{KvApi, KvError};
 use crate::publisher::pace::{CALL_PERIOD, Pace};
 use crate::service::Context;
 use crate::service::edge_report::{self, ReportFailure};
+use crate::service::revocation::{self, Outcome};
 use crate::store::publication::Priority;
 use crate::store::{self, AdvisoryLock, StoreError};
 
 /// The most values of one read: all of them together are an answer that the KV client still takes.
 const READ_AT_ONCE: usize = 32;
+/// The least pause for each page of names: of the calls that KV allows, a fifth at most goes into looking.
+const PAUSE_FOR_A_PAGE: Duration = Duration::from_millis(1250);
 /// The most pages of one search: a million keys. What is beyond them has its turn once these are gone.
 const MOST_PAGES: usize = 1000;
 
@@ -58,6 +61,8 @@ pub struct Found {
     pub taken_up: usize,
     /// What no edge has signed.
     pub junk: usize,
+    /// How many pages of names there were.
+    pub pages: u32,
 }
 
 impl EdgeReports {
@@ -66,9 +71,15 @@ impl EdgeReports {
         let stop = CancellationToken::new();
         let told = stop.clone();
         let task = tokio::spawn(async move {
-            while told.run_until_cancelled(sleep(self.interval)).await.is_some() {
-                match told.run_until_cancelled(self.search()).await {
-                    Some(Ok(Found { taken_up: 0, junk: 0 })) | None => {}
+            let mut pause = self.interval;
+            while told.run_until_cancelled(sleep(pause)).await.is_some() {
+                let searched = told.run_until_cancelled(self.search()).await;
+                if let Some(Ok(found)) = &searched {
+                    // Where much lies there, revocations above all, it is looked for less often: each page is a call.
+                    pause = self.interval.max(PAUSE_FOR_A_PAGE * found.pages);
+                }
+                match searched {
+                    Some(Ok(Found { taken_up: 0, junk: 0, .. })) | None => {}
                     Some(Ok(found)) => tracing::info!(?found, "reports of the edge were in KV"),
                     Some(Err(error)) => {
                         tracing::warn!(%error, "looking for reports of the edge in KV failed, and will be tried again");
@@ -110,7 +121,8 @@ impl EdgeReports {
             let page = self.kv.list(EdgeKey::PREFIX, cursor.as_deref()).await?;
             let names: Vec<String> = page.keys.into_iter().map(|key| key.name).collect();
             *left = Some(left.unwrap_or(0) + names.iter().filter(|name| waits(name)).count());
-            for names in names.chunks(READ_AT_ONCE) {
+            found.pages += 1;
+            for names in self.unknown(names).await?.chunks(READ_AT_ONCE) {
                 self.context.metrics.edge_reports_waiting(*left);
                 let gone = self.take_up(names, &mut found).await?;
                 *left = left.map(|left| left.saturating_sub(gone));
@@ -126,6 +138,17 @@ impl EdgeReports {
     /// Waits for a place among the account's calls.
     async fn pace(&self) -> Result<(), StoreError> {
         Pace::new(self.context.db.clone(), CALL_PERIOD).call(Priority::Resign).await
+    }
+
+    /// What has not been taken up. Revocations stay in KV until their tokens have expired, so most of them are known.
+    async fn unknown(&self, names: Vec<String>) -> Result<Vec<String>, SearchError> {
+        let revocation = |name: &String| match name.parse() {
+            Ok(EdgeKey::Revocation(pool, jti)) => Some((pool, jti)),
+            _ => None,
+        };
+        let revocations: Vec<_> = names.iter().filter_map(revocation).collect();
+        let known = revocation::known(&self.context, &revocations).await?;
+        Ok(names.into_iter().filter(|name| !revocation(name).is_some_and(|it| known.contains(&it))).collect())
     }
 
     /// Takes these up, and says how many are gone.
@@ -172,8 +195,13 @@ impl EdgeReports {
         // token of its device.
         let report = match report {
             Some(EdgeReport::Device(report)) => report,
-            // It stays until its token has expired.
-            Some(EdgeReport::Revocation(_)) => return Ok(false),
+            // It stays until its token has expired: the edge reads it.
+            Some(EdgeReport::Revocation(report)) => {
+                if revocation::take_up(&self.context, &report).await? == Outcome::Revoked {
+                    found.taken_up += 1;
+                }
+                return Ok(false);
+            }
             None => {
                 found.junk += 1;
                 self.context.metrics.edge_report("junk");

@@ -115,6 +115,11 @@ impl fmt::Debug for Envelopes {
 }
 
 impl Envelopes {
+    /// What opens them.
+    pub fn kms(&self) -> &Kms {
+        &self.0.kms
+    }
+
     /// With nothing open yet.
     pub fn new(kms: Kms) -> Self {
         Self(Arc::new(Inner { kms, kept: Mutex::new(LruCache::new(MOST_KEPT)) }))

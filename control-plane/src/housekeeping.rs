@@ -20,8 +20,9 @@ use crate::clock::Clock;
 use crate::entropy::Entropy;
 use crate::metrics::Metrics;
 use crate::service::edge_report::MAX_AGE;
+use crate::store::publication::Priority;
 use crate::store::purge::{self, ChainPurge};
-use crate::store::{self, AdvisoryLock, StoreError};
+use crate::store::{self, AdvisoryLock, StoreError, revoked_record};
 
 /// How often it runs.
 const INTERVAL: Duration = Duration::from_secs(600);
@@ -39,6 +40,11 @@ const EDGE_REPORTS_KEPT: time::Duration = MAX_AGE.saturating_add(time::Duration:
 /// How long a refusal is kept after it has ended. The document that keeps the device out goes by `until`, with the row or
 /// without it; an hour longer, so that a control plane whose clock is behind still finds it.
 const REFUSAL_KEPT: time::Duration = time::Duration::hours(1);
+
+/// How long a revocation is kept after its token has expired: longer than clocks differ.
+const REVOCATION_KEPT: time::Duration = time::Duration::hours(1);
+/// The longest that a `v1/trust` counts after it has been replaced: the longest window that a pool may have, and a day.
+const LONGEST_TRUST: time::Duration = time::Duration::days(8);
 
 /// What housekeeping works with.
 #[derive(Clone)]
@@ -82,6 +88,10 @@ enum Kind {
     ProvisioningHours,
     RefusedDevices,
     DeletedDevices,
+    RevokedTokens,
+    RevokedRecords,
+    StatusBlocks,
+    DeletedPools,
 }
 
 impl Housekeeping {
@@ -204,7 +214,7 @@ impl Housekeeping {
 }
 
 impl Kind {
-    const ALL: [Self; 7] = [
+    const ALL: [Self; 11] = [
         Self::Otps,
         Self::PreviousClientSecrets,
         Self::PreviousApiKeys,
@@ -212,6 +222,10 @@ impl Kind {
         Self::ProvisioningHours,
         Self::RefusedDevices,
         Self::DeletedDevices,
+        Self::RevokedTokens,
+        Self::RevokedRecords,
+        Self::StatusBlocks,
+        Self::DeletedPools,
     ];
 
     fn name(self) -> &'static str {
@@ -223,6 +237,10 @@ impl Kind {
             Kind::ProvisioningHours => "provisioning_hours",
             Kind::RefusedDevices => "refused_devices",
             Kind::DeletedDevices => "deleted_devices",
+            Kind::RevokedTokens => "revoked_tokens",
+            Kind::RevokedRecords => "revoked_records",
+            Kind::StatusBlocks => "status_blocks",
+            Kind::DeletedPools => "deleted_pools",
         }
     }
 
@@ -237,8 +255,32 @@ impl Kind {
             }
             Kind::RefusedDevices => purge::refused_devices(connection, now - REFUSAL_KEPT, BATCH).await,
             Kind::DeletedDevices => purge::deleted_devices(connection, now - EDGE_REPORTS_KEPT, BATCH).await,
+            Kind::RevokedTokens => purge::revoked_tokens(connection, now - REVOCATION_KEPT, BATCH).await,
+            Kind::RevokedRecords => forget_revoked_records(connection, now).await,
+            Kind::StatusBlocks => clear_status_blocks(connection, now).await,
+            Kind::DeletedPools => store::deleted_pool::purge(connection, now - REVOCATION_KEPT, BATCH).await,
         }
     }
+}
+
+/// Removes entries of revocation lists that nothing can contradict any more.
+async fn forget_revoked_records(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    while revoked_record::note_unsigned(connection, now, BATCH).await? == u64::from(BATCH) {}
+    revoked_record::purge(connection, now - LONGEST_TRUST, now, BATCH).await
+}
+
+/// Clears the bits of blocks that mean nothing any more, and has the lists made anew.
+async fn clear_status_blocks(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let mut tx = connection.begin().await?;
+    let (cleared, lists) = store::status_block::clear(&mut tx, now, BATCH).await?;
+    if !lists.is_empty() {
+        store::publication::mark(&mut tx, &lists, Priority::Resign, now).await?;
+    }
+    tx.commit().await?;
+    Ok(cleared)
 }
 
 impl RunningHousekeeping {

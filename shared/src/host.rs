@@ -22,6 +22,7 @@ use crate::jwe::{SealHeader, SealingKey, SplitJwe};
 use crate::jwk::EcPublicJwk;
 use crate::jws;
 use crate::kv_key::KvKey;
+use crate::status_list::StatusListClaims;
 
 /// A private P-256 key. It cannot be printed, and its bytes are wiped when it goes.
 #[derive(Clone)]
@@ -76,6 +77,13 @@ impl PrivateKey {
         document: &T,
     ) -> Result<String, serde_json::Error> {
         let input = document::signing_input(&self.kid, key, stamp, document)?;
+        let signature = self.sign(input.as_bytes());
+        Ok(jws::append_signature(input, &signature))
+    }
+
+    /// Makes a Status List Token.
+    pub fn sign_status_list(&self, claims: &StatusListClaims) -> Result<String, serde_json::Error> {
+        let input = claims.signing_input(&self.kid)?;
         let signature = self.sign(input.as_bytes());
         Ok(jws::append_signature(input, &signature))
     }

@@ -6,6 +6,9 @@
 
 use serde::{Deserialize, Serialize};
 
+use crate::id::Kid;
+use crate::jwk::SigningAlg;
+use crate::jws::{self, JwsHeader};
 use crate::time::UnixTime;
 
 /// The media type of a Status List Token, and its `typ` without `application/` (draft §5.1).
@@ -85,6 +88,14 @@ pub struct StatusListClaims {
     pub ttl: u64,
     /// The bits.
     pub status_list: CompressedStatusList,
+}
+
+impl StatusListClaims {
+    /// The bytes that the key `kid` signs (draft §5.1).
+    pub fn signing_input(&self, kid: &Kid) -> Result<String, serde_json::Error> {
+        let header = JwsHeader { alg: SigningAlg::ES256, typ: STATUS_LIST_TYP.to_owned(), kid: kid.clone() };
+        jws::signing_input(&header, self)
+    }
 }
 
 /// The bits as they travel (draft §4.2).

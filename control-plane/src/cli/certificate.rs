@@ -5,7 +5,6 @@ use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
 use keypost_shared::certificate::Fingerprint;
-use keypost_shared::id::PoolId;
 use serde::Deserialize;
 use uuid::Uuid;
 
@@ -16,6 +15,7 @@ use super::delete::DeleteArgs;
 use super::error::CommandError;
 use super::list::ListArgs;
 use super::output::{Column, printable, say};
+use super::place::InPool;
 
 const ROOTS: [Column; 5] = [
     ("FINGERPRINT", "fingerprint"),
@@ -44,14 +44,6 @@ pub(super) struct CertificateArgs {
     connection: ConnectionArgs,
     #[command(subcommand)]
     verb: Verb,
-}
-
-/// A client pool.
-#[derive(Debug, Args)]
-struct InPool {
-    /// The client pool: `keypost pool get` shows its id.
-    #[arg(long, short, value_name = "POOL", env = "KEYPOST_CLIENT_POOL_ID", hide_env_values = true)]
-    pool: PoolId,
 }
 
 #[derive(Debug, Subcommand)]
@@ -140,31 +132,29 @@ enum Verb {
     },
 }
 
-impl InPool {
-    fn roots(&self) -> Place {
-        Place::of([self.pool.to_string().as_str(), "certificates"])
-    }
+fn roots(within: &InPool) -> Place {
+    within.place().then("certificates")
+}
 
-    fn denied(&self) -> Place {
-        Place::of([self.pool.to_string().as_str(), "denied-certificates"])
-    }
+fn denied(within: &InPool) -> Place {
+    within.place().then("denied-certificates")
 }
 
 impl CertificateArgs {
     pub(super) async fn run(self) -> Result<(), CommandError> {
         let (api, output) = self.connection.open()?;
         match self.verb {
-            Verb::List { within, list } => list.print(&api, output, within.roots(), &ROOTS).await,
+            Verb::List { within, list } => list.print(&api, output, roots(&within), &ROOTS).await,
             Verb::Get { within, fingerprint } => {
-                say(api.get(&within.roots().then(&fingerprint.to_string())).await?.json())
+                say(api.get(&roots(&within).then(&fingerprint.to_string())).await?.json())
             }
             Verb::Upload { within, file, replaces } => {
                 let form = form(&file, replaces)?;
-                let uploaded = api.create_by_form(&within.roots(), CONTENT_TYPE, form).await?;
+                let uploaded = api.create_by_form(&roots(&within), CONTENT_TYPE, form).await?;
                 output.one(&uploaded)
             }
             Verb::Delete { within, fingerprint, delete } => {
-                let place = within.roots().then(&fingerprint.to_string());
+                let place = roots(&within).then(&fingerprint.to_string());
                 delete.run(&api, output, &place, &format!("the root {fingerprint}")).await
             }
             Verb::Deny { within, fingerprint, serial, issuer, reason } => {
@@ -173,11 +163,11 @@ impl CertificateArgs {
                     .with_some("serialNumber", serial.as_ref())?
                     .with_some("issuer", issuer.as_ref())?
                     .with("reason", &reason)?;
-                output.one(&api.create(&within.denied(), body.to_bytes()?).await?)
+                output.one(&api.create(&denied(&within), body.to_bytes()?).await?)
             }
-            Verb::Denied { within, list } => list.print(&api, output, within.denied(), &DENIED).await,
+            Verb::Denied { within, list } => list.print(&api, output, denied(&within), &DENIED).await,
             Verb::Allow { within, id, delete } => {
-                let place = within.denied().then(&id.hyphenated().to_string());
+                let place = denied(&within).then(&id.hyphenated().to_string());
                 delete.run(&api, output, &place, &format!("the denial {id}")).await
             }
             Verb::Explain { within, chain, assertion, at } => {
@@ -189,7 +179,7 @@ impl CertificateArgs {
                     .with_some("x5c", x5c.as_ref())?
                     .with_some("assertion", assertion.as_ref())?
                     .with_some("at", at.as_ref())?;
-                let place = within.roots().then("explain");
+                let place = roots(&within).then("explain");
                 let answer = api.ask(&place, body.to_bytes()?).await?;
                 let Explanation { steps } = answer.read()?;
                 output.one_and(&answer, &["steps"], steps.into_iter().map(Step::line))

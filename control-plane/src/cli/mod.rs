@@ -24,6 +24,7 @@ mod otp;
 mod output;
 mod place;
 mod pool;
+mod revocation;
 mod rewrap;
 mod serve;
 mod sync;
@@ -74,6 +75,8 @@ enum Command {
     Keys(keys::KeysArgs),
     /// Service clients of an environment, bound to no device.
     Client(client::ClientArgs),
+    /// Tokens that have been revoked.
+    Revocation(revocation::RevocationArgs),
     /// API keys.
     #[command(name = "apikey")]
     ApiKey(apikey::ApiKeyArgs),
@@ -110,6 +113,7 @@ impl Cli {
             Command::Certificate(args) => args.run().await,
             Command::Keys(args) => args.run().await,
             Command::Client(args) => args.run().await,
+            Command::Revocation(args) => args.run().await,
             Command::ApiKey(args) => args.run().await,
             Command::Audit(args) => args.run().await,
             Command::Sync(args) => args.run().await,

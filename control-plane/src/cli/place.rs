@@ -1,7 +1,7 @@
 //! The options that say in which organization, environment and so on something is.
 
 use clap::Args;
-use keypost_shared::id::{DeviceId, EnvId, OrgId};
+use keypost_shared::id::{DeviceId, EnvId, OrgId, PoolId};
 
 use super::api::Place;
 
@@ -33,6 +33,14 @@ pub(super) struct InDevice {
     device: DeviceId,
 }
 
+/// A client pool.
+#[derive(Debug, Args)]
+pub(super) struct InPool {
+    /// The client pool: `keypost pool get` shows its id.
+    #[arg(long, short, value_name = "POOL", env = "KEYPOST_CLIENT_POOL_ID", hide_env_values = true)]
+    pool: PoolId,
+}
+
 impl InOrg {
     /// `org/{orgId}`
     pub(super) fn place(&self) -> Place {
@@ -51,5 +59,12 @@ impl InDevice {
     /// `…/device/{deviceId}`
     pub(super) fn place(&self) -> Place {
         self.env.place().then("device").then(self.device.as_str())
+    }
+}
+
+impl InPool {
+    /// `{clientPoolId}`
+    pub(super) fn place(&self) -> Place {
+        Place::of([self.pool.to_string().as_str()])
     }
 }

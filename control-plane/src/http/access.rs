@@ -56,7 +56,8 @@ right!(
     CertificateWrite,
     ApiKeyWrite,
     AuditRead,
-    SyncWrite
+    SyncWrite,
+    TokenRevoke
 );
 
 /// A caller who may reach everything.

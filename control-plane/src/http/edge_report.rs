@@ -21,6 +21,7 @@ use super::problem::Problem;
 use super::{App, answer};
 use crate::clock::unix;
 use crate::service::edge_report::{self, Outcome, ReportFailure};
+use crate::service::revocation;
 
 /// A report is as old as the way from the edge takes: what is older, or from the future, may have been kept by somebody.
 /// What comes too late comes by KV, where it cannot be kept.
@@ -57,12 +58,17 @@ struct ReportAnswer {
 }
 
 async fn report(State(app): State<App>, request: Request) -> Result<Response, Problem> {
-    let EdgeReport::Device(report) = receive(&app, request).await? else {
-        return Err(Problem::malformed_body("the report is not understood"));
-    };
+    let report = receive(&app, request).await?;
     let turn = timeout(PATIENCE, app.0.edge_reports.taking_up.acquire()).await;
     // Dropped once the report is taken up.
     let _turn = turn.ok().and_then(Result::ok).ok_or_else(Problem::timed_out)?;
+    let report = match report {
+        EdgeReport::Device(report) => report,
+        EdgeReport::Revocation(report) => {
+            let outcome = revocation::take_up(app.context(), &report).await?;
+            return Ok(answer(&ReportAnswer { outcome: outcome.name(), code: None }));
+        }
+    };
     let outcome = edge_report::take_up(app.context(), &report).await.map_err(|failure| match failure {
         ReportFailure::Store(error) => Problem::from(error),
         ReportFailure::Internal(reason) => Problem::internal(&reason),

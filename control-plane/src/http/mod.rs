@@ -35,6 +35,7 @@ mod problem;
 mod publisher_key;
 mod query;
 mod rate_limit;
+mod revocation;
 mod service_client;
 mod signing_key;
 mod streamed_body;
@@ -120,6 +121,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(certificate_explanation::routes())
         .merge(denied_certificate::routes())
         .merge(signing_key::routes())
+        .merge(revocation::routes())
         .merge(service_client::routes())
         .merge(api_key::routes())
         .merge(audit::routes())

@@ -54,6 +54,7 @@ struct Inner {
     edge_reports: Family<OutcomeLabels, Counter>,
     edge_reports_refused: Family<CodeLabels, Counter>,
     edge_reports_waiting: Arc<readings::EdgeReportsWaiting>,
+    revocations: Family<ByLabels, Counter>,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -82,6 +83,11 @@ struct OutcomeLabels {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct KindLabels {
     kind: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ByLabels {
+    by: &'static str,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -154,6 +160,7 @@ impl Metrics {
             edge_reports: Family::default(),
             edge_reports_refused: Family::default(),
             edge_reports_waiting,
+            revocations: Family::default(),
         };
         inner.register();
         inner.begin();
@@ -240,6 +247,11 @@ impl Metrics {
         self.0.edge_reports_refused.get_or_create(&CodeLabels { code: code.to_string() }).inc();
     }
 
+    /// Tokens have been revoked, by `client` or by `administrator`.
+    pub fn revocation(&self, by: &'static str) {
+        self.0.revocations.get_or_create(&ByLabels { by }).inc();
+    }
+
     /// So many reports of the edge wait in KV; none where this process does not know.
     pub fn edge_reports_waiting(&self, reports: Option<usize>) {
         self.0.edge_reports_waiting.set(reports.map(|reports| u64::try_from(reports).unwrap_or(u64::MAX)));
@@ -272,8 +284,11 @@ impl Inner {
         for outcome in ["done", "stopped", "elsewhere", "failed", "broken_audit_chain"] {
             self.housekeeping_runs.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
         }
-        for outcome in ["created", "pinned", "known", "void", "refused", "junk", "failed"] {
+        for outcome in ["created", "pinned", "revoked", "known", "void", "refused", "junk", "failed"] {
             self.edge_reports.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
+        }
+        for by in ["client", "administrator"] {
+            self.revocations.get_or_create(&ByLabels { by }).inc_by(0);
         }
         for operation in ["put", "delete"] {
             for outcome in ["ok", "partial", "not_sent", "rate_limited", "refused", "unknown"] {
@@ -335,6 +350,11 @@ impl Inner {
             "sync_repaired",
             "Keys in KV that a verification found other than they should be",
             self.repaired.clone(),
+        );
+        registry.register(
+            "revocations",
+            "Revocations of tokens, one or all of a client",
+            self.revocations.clone(),
         );
         registry.register("housekeeping_runs", "Runs of housekeeping", self.housekeeping_runs.clone());
         registry.register("housekeeping_purged", "Rows that housekeeping removed", self.purged.clone());

@@ -1,20 +1,26 @@
 //! From leased keys to the calls that write them.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use keypost_shared::document::content_digest;
+use keypost_shared::host;
 use keypost_shared::id::{ClientId, DeviceId, PoolId};
+use keypost_shared::jws;
 use keypost_shared::kv_key::KvKey;
+use keypost_shared::status_list::StatusBits;
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
 use super::Publisher;
-use super::render::{self, Keys, RenderError, SignedDocument};
+use super::render::{self, Keys, RenderError, SignedDocument, StatusList};
 use crate::crypto_at_rest::{KeyPurpose, OpenError};
-use crate::envelope::{Opened, SealedKey};
-use crate::store::publication::Leased;
+use crate::envelope::{EnvelopeError, Opened, SealedKey};
+use crate::key_maker::StoredPrivate;
+use crate::store::deleted_pool::{DeletedPool, DeletedStatus};
+use crate::store::publication::{Leased, Priority};
 use crate::store::publisher_key::Signer;
+use crate::store::revoked_record::ShardRows;
 use crate::store::snapshot::{ClientRows, DeviceState, PoolRows, TrustRows};
 use crate::store::{self, StoreError, snapshot};
 
@@ -71,6 +77,10 @@ struct Rows {
     pools: HashMap<PoolId, PoolRows>,
     clients: HashMap<(PoolId, ClientId), ClientRows>,
     devices: HashMap<(PoolId, DeviceId), DeviceState>,
+    shards: BTreeMap<(PoolId, u32), ShardRows>,
+    status: BTreeMap<(PoolId, u32), StatusBits>,
+    deleted: BTreeMap<PoolId, DeletedPool>,
+    deleted_status: BTreeMap<(PoolId, u32), DeletedStatus>,
 }
 
 impl Rows {
@@ -88,6 +98,7 @@ pub(super) async fn prepare(
 ) -> Result<RenderedBatch, BatchError> {
     let mut rows = {
         let mut connection = publisher.db.acquire().await?;
+        give_blocks(&mut connection, leased, now).await?;
         read(&mut connection, leased, now).await?
     };
     let asked = ask(publisher, leased, &mut rows, now).await;
@@ -125,7 +136,8 @@ pub(super) async fn digests(
     let opened = publisher.envelopes.open(rows.envelopes()).await;
     let (publisher, written) = (publisher.clone(), written.to_vec());
     tokio::task::spawn_blocking(move || {
-        let (mut rows, mut opened) = (rows, opened);
+        let mut rows = rows;
+        let mut asked = Asked { trust: None, opened, status: HashMap::new() };
         let keys = Keys {
             publisher: None,
             master_key: &publisher.master_key,
@@ -139,7 +151,7 @@ pub(super) async fn digests(
                     .trust
                     .take()
                     .map(|rows| content_digest(&render::trust_document(rows)).map_err(RenderError::from)),
-                _ => document(&leased, &mut rows, &mut opened, &keys, at).map(|made| made.map(|document| document.digest)),
+                _ => document(&leased, &mut rows, &mut asked, &keys, at).map(|made| made.map(|document| document.digest)),
             };
             // What cannot be made is marked too: the publisher says why.
             let same = matches!((digest, expected.get(&key)), (Some(Ok(digest)), Some(expected)) if digest == *expected);
@@ -160,6 +172,8 @@ struct Asked {
     trust: Option<Result<SignedDocument, RenderError>>,
     /// Signing keys whose data keys KMS opens.
     opened: Opened,
+    /// Status lists that KMS signs.
+    status: HashMap<(PoolId, u32), Result<String, RenderError>>,
 }
 
 /// Asks for what only AWS KMS can do, where something of it is there.
@@ -171,7 +185,34 @@ async fn ask(publisher: &Publisher, leased: &[Leased], rows: &mut Rows, now: Off
         Some(render::trust(leased, trust_rows, &publisher.root, now).await)
     };
     let (trust, opened) = tokio::join!(trust, publisher.envelopes.open(sealed));
-    Asked { trust, opened }
+    let mut status = HashMap::new();
+    for ((pool, list), bits) in &rows.status {
+        let Some(rows) = rows.pools.get(pool) else { continue };
+        match sign_by_kms(publisher, *list, bits, rows, now).await {
+            Ok(None) => {}
+            Ok(Some(signed)) => drop(status.insert((*pool, *list), Ok(signed))),
+            Err(error) => drop(status.insert((*pool, *list), Err(error))),
+        }
+    }
+    Asked { trust, opened, status }
+}
+
+/// A status list of a pool whose key never leaves KMS. None where it is another pool's.
+async fn sign_by_kms(
+    publisher: &Publisher,
+    list: u32,
+    bits: &StatusBits,
+    pool: &PoolRows,
+    now: OffsetDateTime,
+) -> Result<Option<String>, RenderError> {
+    let Some(list) = StatusList::of(list, bits, pool, &publisher.edge_url, now)? else { return Ok(None) };
+    let StoredPrivate::KmsSign { kms_key_id } = list.private else { return Ok(None) };
+    let input = list.claims.signing_input(&list.key.kid)?;
+    let signature = publisher.envelopes.kms().sign(&kms_key_id.parse()?, input.as_bytes()).await?;
+    match host::verify(&list.key.public, input.as_bytes(), &signature) {
+        Ok(true) => Ok(Some(jws::append_signature(input, &signature))),
+        _ => Err(RenderError::OtherKey),
+    }
 }
 
 /// Collects what is ready into calls: as few as there can be, none of them too large.
@@ -226,6 +267,30 @@ impl Call {
     }
 }
 
+/// Gives the clients that are about to be published their places in the status lists, if they have none.
+async fn give_blocks(
+    connection: &mut PgConnection,
+    leased: &[Leased],
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    let mut clients: BTreeMap<PoolId, Vec<ClientId>> = BTreeMap::new();
+    for row in leased {
+        if let KvKey::Client(pool, client) = &row.key {
+            clients.entry(*pool).or_default().push(client.clone());
+        }
+    }
+    for (pool, clients) in clients {
+        // One pool at a time: each is locked.
+        let mut tx = connection.begin().await?;
+        let stale = store::status_block::allocate(&mut tx, pool, &clients, now).await?;
+        if !stale.is_empty() {
+            store::publication::mark(&mut tx, &stale, Priority::Change, now).await?;
+        }
+        tx.commit().await?;
+    }
+    Ok(())
+}
+
 /// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen.
 async fn read(
     connection: &mut PgConnection,
@@ -235,6 +300,8 @@ async fn read(
     let mut pools = Vec::new();
     let mut clients = Vec::new();
     let mut devices = Vec::new();
+    let mut shards = Vec::new();
+    let mut lists = Vec::new();
     let mut wants_trust = false;
     for row in leased {
         match &row.key {
@@ -242,21 +309,46 @@ async fn read(
             KvKey::Pool(pool) => pools.push(*pool),
             KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
             KvKey::Device(pool, device) => devices.push((*pool, device.clone())),
-            KvKey::Revoked(..) | KvKey::Status(..) => {}
+            KvKey::Revoked(pool, shard) => shards.push((*pool, *shard)),
+            KvKey::Status(pool, list) => {
+                // Its pool's key signs it.
+                pools.push(*pool);
+                lists.push((*pool, *list));
+            }
         }
     }
     let mut tx = connection.begin().await?;
     snapshot::freeze(&mut tx).await?;
     let signer = store::publisher_key::signer(&mut tx).await?;
     let trust = if wants_trust { Some(snapshot::trust(&mut tx).await?) } else { None };
+    let deleted = if pools.is_empty() {
+        BTreeMap::new()
+    } else {
+        store::deleted_pool::pools(&mut tx, &pools, now).await?
+    };
     let pools = if pools.is_empty() { Vec::new() } else { snapshot::pools(&mut tx, &pools).await? };
     let clients = if clients.is_empty() { Vec::new() } else { snapshot::clients(&mut tx, &clients).await? };
     let devices =
         if devices.is_empty() { Vec::new() } else { snapshot::devices(&mut tx, &devices, now).await? };
+    let shards = if shards.is_empty() {
+        BTreeMap::new()
+    } else {
+        store::revoked_record::shards(&mut tx, &shards, now).await?
+    };
+    let status = store::status_block::bits_of(&mut tx, &lists).await?;
+    let deleted_status = if deleted.is_empty() {
+        BTreeMap::new()
+    } else {
+        store::deleted_pool::status_lists(&mut tx, &lists, now).await?
+    };
     tx.commit().await?;
     Ok(Rows {
         signer,
         trust,
+        shards,
+        status,
+        deleted,
+        deleted_status,
         pools: pools.into_iter().map(|row| (row.id, row)).collect(),
         clients: clients.into_iter().map(|row| ((row.pool_id, row.client_id.clone()), row)).collect(),
         devices: devices.into_iter().map(|row| ((row.pool_id, row.device_id), row.state)).collect(),
@@ -287,7 +379,7 @@ fn render_all(
     for leased in leased {
         let document = match (&leased.key, &keys) {
             (KvKey::Trust, _) => asked.trust.take(),
-            (_, Some(keys)) => document(&leased, &mut rows, &mut asked.opened, keys, now),
+            (_, Some(keys)) => document(&leased, &mut rows, &mut asked, keys, now),
             (_, None) => {
                 batch.unsigned.push(leased);
                 continue;
@@ -301,18 +393,49 @@ fn render_all(
     Ok(batch)
 }
 
+/// A Token Status List; none where the pool has no key that signs. Where it is made to be compared, it is not signed.
+fn status_list(
+    number: u32,
+    bits: &StatusBits,
+    pool: &PoolRows,
+    asked: &mut Asked,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<Option<SignedDocument>, RenderError> {
+    let Some(list) = StatusList::of(number, bits, pool, keys.edge_url, now)? else { return Ok(None) };
+    let kid = &list.key.kid;
+    let text = match list.private {
+        _ if keys.publisher.is_none() => String::new(),
+        StoredPrivate::Local { sealed } => {
+            let key = keys.master_key.open(KeyPurpose::Pool(pool.id), kid, sealed)?;
+            key.sign_status_list(&list.claims)?
+        }
+        StoredPrivate::Envelope { .. } => {
+            render::opened_key(&mut asked.opened, kid)?.sign_status_list(&list.claims)?
+        }
+        StoredPrivate::KmsSign { .. } => {
+            asked.status.remove(&(pool.id, number)).unwrap_or(Err(EnvelopeError::NoTime.into()))?
+        }
+    };
+    Ok(Some(list.signed(text)))
+}
+
 /// A document of a publisher; none where its rows are gone.
 fn document(
     leased: &Leased,
     rows: &mut Rows,
-    opened: &mut Opened,
+    asked: &mut Asked,
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Option<Result<SignedDocument, RenderError>> {
     match &leased.key {
         // The root signs it.
         KvKey::Trust => None,
-        KvKey::Pool(id) => rows.pools.remove(id).map(|rows| render::pool(leased, rows, opened, keys, now)),
+        KvKey::Pool(id) => match (rows.pools.get(id), rows.deleted.get(id)) {
+            (Some(rows), _) => Some(render::pool(leased, rows.clone(), &mut asked.opened, keys, now)),
+            (None, Some(rows)) => Some(render::deleted_pool(leased, rows, keys, now)),
+            (None, None) => None,
+        },
         KvKey::Client(pool, client) => {
             let rows = rows.clients.remove(&(*pool, client.clone()));
             rows.map(|rows| render::client(leased, rows, keys, now))
@@ -321,6 +444,20 @@ fn document(
             let state = rows.devices.remove(&(*pool, device.clone()));
             state.map(|state| render::device(leased, state, keys, now))
         }
-        KvKey::Revoked(..) | KvKey::Status(..) => None,
+        KvKey::Revoked(pool, shard) => {
+            let rows = rows.shards.remove(&(*pool, *shard));
+            rows.map(|rows| render::revoked(leased, rows, keys, now))
+        }
+        KvKey::Status(pool, list) => {
+            let bits = rows.status.remove(&(*pool, *list));
+            let known = rows.pools.get(pool).filter(|pool| *list < pool.status_lists).zip(bits);
+            match known {
+                Some((pool, bits)) => status_list(*list, &bits, pool, asked, keys, now).transpose(),
+                None => {
+                    let kept = rows.deleted_status.remove(&(*pool, *list));
+                    kept.map(|list| Ok(render::deleted_status(list)))
+                }
+            }
+        }
     }
 }

@@ -1,6 +1,7 @@
 //! Makes documents from rows: pure functions of a snapshot, the keys and the time.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use keypost_shared::client_jwk::ClientJwks;
@@ -16,18 +17,23 @@ use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
 use keypost_shared::kms::NotAKeyArn;
 use keypost_shared::scope::{ScopeError, Scopes};
 use keypost_shared::secret::SecretHash;
+use keypost_shared::status_list::{STATUS_LIST_TTL, StatusBits, StatusListClaims, list_url};
 use serde_json::value::to_raw_value;
+use sha2::{Digest, Sha256};
 use time::OffsetDateTime;
 
 use crate::clock::{seconds, unix};
 use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
 use crate::envelope::{EnvelopeError, Opened};
 use crate::key_maker::StoredPrivate;
+use crate::kms::KmsError;
 use crate::root::{RootSignError, RootSigner};
 use crate::service::pool_urls::PoolUrls;
+use crate::store::deleted_pool::{DeletedPool, DeletedStatus};
 use crate::store::publication::Leased;
+use crate::store::revoked_record::ShardRows;
 use crate::store::signing_key::Named;
-use crate::store::snapshot::{ClientRows, DeviceRows, DeviceState, PoolRows, TrustRows};
+use crate::store::snapshot::{ClientRows, DeviceRows, DeviceState, KeyRow, PoolRows, TrustRows};
 
 /// `v1/trust` outlives the longest window of all pools by a day, so that no pool ever ends early for its sake.
 const TRUST_BEYOND_POOLS: Duration = Duration::from_secs(86_400);
@@ -69,6 +75,10 @@ pub(super) enum RenderError {
     Json(#[from] serde_json::Error),
     #[error("the root did not sign: {0}")]
     Root(#[from] RootSignError),
+    #[error("AWS KMS did not sign a status list: {0}")]
+    StatusList(#[from] KmsError),
+    #[error("AWS KMS signed a status list with another key than the pool's")]
+    OtherKey,
 }
 
 /// What documents are signed and sealed with.
@@ -124,7 +134,7 @@ pub(super) fn pool(
                 PrivateHalf::Jwe(key.seal(keys.sealing_key, rows.id)?)
             }
             StoredPrivate::Envelope { .. } => {
-                let key = opened.remove(&key.kid).unwrap_or(Err(EnvelopeError::NoTime))?;
+                let key = opened_key(opened, &key.kid)?;
                 PrivateHalf::Jwe(key.seal(keys.sealing_key, rows.id)?)
             }
             StoredPrivate::KmsSign { kms_key_id } => PrivateHalf::Kms(kms_key_id.parse()?),
@@ -149,8 +159,8 @@ pub(super) fn pool(
         provisioning: rows.provisioning,
         device_defaults: rows.device_defaults,
         bind_to_certificate: rows.bind_to_certificate,
-        revocation_shards: 0,
-        status_lists: 0,
+        revocation_shards: rows.revocation_shards,
+        status_lists: rows.status_lists,
         deleted: false,
     };
     let window = seconds(rows.max_staleness_seconds);
@@ -188,7 +198,7 @@ pub(super) fn client(
         },
         jwks: rows.jwks.as_ref().map(ClientJwks::usable),
         audience: rows.audience,
-        status_block: None,
+        status_block: rows.status_block,
     };
     sign(leased, &document, None, keys, now)
 }
@@ -207,6 +217,103 @@ pub(super) fn device(
             let signed = sign(leased, &document, None, keys, now)?;
             Ok(SignedDocument { resign_at: Some(until), ..signed })
         }
+    }
+}
+
+pub(super) fn revoked(
+    leased: &Leased,
+    rows: ShardRows,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    let signed = sign(leased, &rows.document, Some(seconds(rows.max_staleness_seconds)), keys, now)?;
+    let resign_at = [signed.resign_at, rows.changes_at].into_iter().flatten().min();
+    Ok(SignedDocument { resign_at, ..signed })
+}
+
+/// The document of a pool that has been deleted: as it is kept, until the last of its tokens has expired.
+pub(super) fn deleted_pool(
+    leased: &Leased,
+    rows: &DeletedPool,
+    keys: &Keys<'_>,
+    now: OffsetDateTime,
+) -> Result<SignedDocument, RenderError> {
+    let window = Duration::try_from(rows.until - now).unwrap_or_default();
+    let signed = sign(leased, &rows.document, Some(window), keys, now)?;
+    Ok(SignedDocument { resign_at: Some(rows.until), ..signed })
+}
+
+/// A Token Status List of a pool that has been deleted, as it was signed then.
+pub(super) fn deleted_status(list: DeletedStatus) -> SignedDocument {
+    SignedDocument {
+        digest: Sha256::digest(&list.token).into(),
+        text: list.token,
+        signed_by: Some(list.signed_by),
+        resign_at: Some(list.until),
+        lists: Vec::new(),
+        names: None,
+    }
+}
+
+/// A Token Status List that is to be signed with the pool's own key, for resource servers.
+pub(super) struct StatusList<'a> {
+    /// What it says.
+    pub(super) claims: StatusListClaims,
+    /// The key that signs it.
+    pub(super) key: &'a KeyRow,
+    /// Where its private half is.
+    pub(super) private: &'a StoredPrivate,
+    digest: [u8; 32],
+    resign_at: OffsetDateTime,
+}
+
+impl<'a> StatusList<'a> {
+    /// None where the pool has no key that signs.
+    pub(super) fn of(
+        list: u32,
+        bits: &StatusBits,
+        pool: &'a PoolRows,
+        edge_url: &str,
+        now: OffsetDateTime,
+    ) -> Result<Option<Self>, RenderError> {
+        let signing = pool.keys.iter().find_map(|key| Some((key, key.signs.as_ref()?)));
+        let signing = signing.filter(|(_, signs)| signs.ends_at.is_none_or(|end| end > now));
+        let Some((key, signs)) = signing else { return Ok(None) };
+        let window = seconds(pool.max_staleness_seconds);
+        let iat = unix(now);
+        let exp = iat + window.as_secs();
+        let claims = StatusListClaims {
+            sub: list_url(&PoolUrls::new(edge_url, pool.id).issuer, list),
+            iat,
+            exp: signs.ends_at.map_or(exp, |end| unix(end).min(exp)),
+            ttl: STATUS_LIST_TTL,
+            status_list: bits.compress(),
+        };
+        // What it says, without when.
+        let content = serde_json::to_vec(&(&key.kid, &claims.sub, &claims.status_list))?;
+        let digest = Sha256::digest(content).into();
+        let resign_at = now + window / RESIGN_PART;
+        Ok(Some(Self { claims, key, private: &signs.private, digest, resign_at }))
+    }
+
+    /// The document, from the list as it was signed.
+    pub(super) fn signed(self, text: String) -> SignedDocument {
+        SignedDocument {
+            text,
+            digest: self.digest,
+            signed_by: Some(self.key.kid.clone()),
+            resign_at: Some(self.resign_at),
+            lists: Vec::new(),
+            names: None,
+        }
+    }
+}
+
+/// A key that KMS has opened, for as many documents of the batch as need it.
+pub(super) fn opened_key(opened: &mut Opened, kid: &Kid) -> Result<Arc<PrivateKey>, EnvelopeError> {
+    match opened.get(kid) {
+        Some(Ok(key)) => Ok(key.clone()),
+        _ => opened.remove(kid).unwrap_or(Err(EnvelopeError::NoTime)),
     }
 }
 

@@ -2,6 +2,7 @@
 //! the steps of the publisher keys' schedule.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use keypost_shared::host::PrivateKey;
 use keypost_shared::kv_key::KvKey;
@@ -16,6 +17,9 @@ use crate::clock::unix;
 use crate::crypto_at_rest::{KeyPurpose, SealError};
 use crate::store::publication::Priority;
 use crate::store::{self, AdvisoryLock, StoreError};
+
+/// By then every location finds what has just been published.
+const LISTS_SPREAD: Duration = Duration::from_secs(300);
 
 #[derive(Debug, thiserror::Error)]
 enum StewardError {
@@ -77,7 +81,13 @@ impl Steward {
         let mut tx = self.publisher.db.begin().await?;
         let sweeping = store::publication::sweep_clients(&mut tx, limit, now).await?;
         tx.commit().await?;
-        if steps > 0 || marked > 0 || sweeping {
+        let mut tx = self.publisher.db.begin().await?;
+        let begun = store::client_pool::begin_revocation_lists(&mut tx, now - LISTS_SPREAD).await?;
+        if !begun.is_empty() {
+            store::publication::mark(&mut tx, &begun, Priority::Change, now).await?;
+        }
+        tx.commit().await?;
+        if steps > 0 || marked > 0 || sweeping || !begun.is_empty() {
             self.publisher.publications.wake();
         }
         Ok(steps > 0 || sweeping)

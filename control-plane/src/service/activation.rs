@@ -12,6 +12,7 @@ use super::attempts::{FailedAttempts, TooMany};
 use super::audit::{Actor, ActorKind, Event, RequestSource, Target};
 use super::change::Change;
 use super::{Context, PUBLISH_PATIENCE};
+use crate::store::oauth_client::EarlierSecrets;
 use crate::store::otp::UsedOtp;
 use crate::store::publication::{Mark, Priority};
 use crate::store::{self, StoreError};
@@ -128,11 +129,16 @@ async fn use_otp(
     };
     let secret = generate_client_secret(&mut change.rng());
     let previous_expires_at = now + PREVIOUS_SECRET_LASTS;
-    if !store::oauth_client::activate(change.tx(), &client, &secret.hash(), now, previous_expires_at).await? {
-        // The transaction is dropped, and the password stays as it was.
-        return Err(ActivationError::InvalidOtp);
+    let earlier =
+        store::oauth_client::activate(change.tx(), &client, &secret.hash(), now, previous_expires_at).await?;
+    // The transaction is dropped, and the password stays as it was.
+    let earlier = earlier.ok_or(ActivationError::InvalidOtp)?;
+    let key = KvKey::Client(client.pool_id, client.client_id.clone());
+    match earlier {
+        EarlierSecrets { previous_expires_at: Some(_), .. } => change.lose(key),
+        EarlierSecrets { had_one: true, .. } => change.lose_later(key, previous_expires_at),
+        EarlierSecrets { had_one: false, .. } => change.mark(key, Priority::Change),
     }
-    change.mark(KvKey::Client(client.pool_id, client.client_id.clone()), Priority::Change);
     change.set_actor(Arc::new(Actor { id: Some(client.device_id.to_string()), ..Actor::clone(actor) }));
     let target = Target {
         org: Some(client.org_id.clone()),

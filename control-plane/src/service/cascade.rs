@@ -12,10 +12,9 @@ use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, environment, organization};
+use super::{ChangeError, Context, deleted_pool, environment, organization};
 use crate::store;
 use crate::store::environment::EnvScope;
-use crate::store::publication::Priority;
 
 /// How many devices, and how many service clients, go in one transaction: some tenths of a second.
 const BATCH: i64 = 2000;
@@ -64,11 +63,14 @@ async fn delete_part_of_environment(
         // From here on nobody adds a service client. The pool is locked after the devices, as by whoever adds an app.
         store::environment::lock_pool(change.tx(), scope).await?;
         let services = store::oauth_client::delete_some_services(change.tx(), scope, BATCH).await?;
-        for client in devices.clients.iter().chain(&services) {
-            change.mark(KvKey::Client(scope.pool(), client.clone()), Priority::Revocation);
+        for clients in [&devices.clients, &services] {
+            change.revoke_tokens(scope.pool(), clients).await?;
+            for client in clients {
+                change.lose(KvKey::Client(scope.pool(), client.clone()));
+            }
         }
         for device in &devices.devices {
-            change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Revocation);
+            change.lose(KvKey::Device(scope.pool(), device.clone()));
         }
         if let (Some(from), Some(to)) = (devices.devices.first(), devices.devices.last()) {
             let deleted = json!({
@@ -99,8 +101,8 @@ async fn delete_part_of_environment(
             return Err(ChangeError::HasChildren(children));
         }
     }
+    deleted_pool::keep(&mut change, scope).await?;
     store::environment::delete(change.tx(), scope).await?;
-    change.mark(KvKey::Pool(scope.pool()), Priority::Revocation);
     change.record(Event::deleted(environment::target(scope), &before));
     change.commit().await?;
     Ok(Step::Done)

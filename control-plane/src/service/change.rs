@@ -3,7 +3,7 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
-use keypost_shared::id::PoolId;
+use keypost_shared::id::{ClientId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use sqlx::{PgConnection, Postgres, Transaction};
 use time::{Duration, OffsetDateTime};
@@ -22,10 +22,14 @@ pub struct Change {
     actor: Arc<Actor>,
     now: OffsetDateTime,
     marks: BTreeSet<KvKey>,
+    lost: BTreeMap<KvKey, Option<OffsetDateTime>>,
     priority: Option<Priority>,
     has_marked: bool,
     events: Vec<Event>,
 }
+
+/// By then every location reads what has just been published.
+pub(super) const PROPAGATION: Duration = Duration::minutes(5);
 
 /// How many clients of a pool a change marks itself; those beyond are marked in the background.
 const CLIENTS_AT_ONCE: u16 = 2000;
@@ -39,6 +43,7 @@ impl Change {
             actor: actor.clone(),
             now: context.now(),
             marks: BTreeSet::new(),
+            lost: BTreeMap::new(),
             priority: None,
             has_marked: false,
             events: Vec::new(),
@@ -78,6 +83,27 @@ impl Change {
         self.priority = Some(self.priority.map_or(priority, |other| other.min(priority)));
     }
 
+    /// Notes that a client or a device loses something: a secret, a scope, its status, its existence. Its document is made
+    /// anew, and whatever was published of it so far counts no longer (design §4), also for whoever puts it back into KV.
+    pub fn lose(&mut self, key: KvKey) {
+        self.mark(key.clone(), Priority::Revocation);
+        self.lost.insert(key, None);
+    }
+
+    /// The same, for what goes on counting until a time.
+    pub fn lose_later(&mut self, key: KvKey, from: OffsetDateTime) {
+        self.mark(key.clone(), Priority::Change);
+        self.lost.entry(key).or_insert(Some(from));
+    }
+
+    /// Revokes all tokens that these clients of a pool have had. Their documents are to be marked, if they go on to exist.
+    pub async fn revoke_tokens(&mut self, pool: PoolId, clients: &[ClientId]) -> Result<(), StoreError> {
+        for list in store::status_block::release(&mut self.tx, pool, clients, self.now).await? {
+            self.mark(KvKey::Status(pool, list), Priority::Revocation);
+        }
+        Ok(())
+    }
+
     /// Marks the documents of all clients of a pool. Not for a change that marks a client or a device besides: those would
     /// be locked in no order. Pools and `v1/trust` come after all clients.
     pub async fn mark_all_clients(&mut self, pool: PoolId) -> Result<(), StoreError> {
@@ -98,10 +124,7 @@ impl Change {
     /// Makes it so. Answers with the marks, to wait for or not.
     pub async fn commit(mut self) -> Result<Vec<Mark>, StoreError> {
         let marks = match self.priority.take() {
-            Some(priority) => {
-                let keys: Vec<KvKey> = std::mem::take(&mut self.marks).into_iter().collect();
-                store::publication::mark(&mut self.tx, &keys, priority, self.now).await?
-            }
+            Some(priority) => self.write_marks(priority).await?,
             None => Vec::new(),
         };
         // Last, because changes of one organization wait for each other here.
@@ -109,6 +132,22 @@ impl Change {
         self.tx.commit().await?;
         if self.has_marked || !marks.is_empty() {
             self.context.publications.wake();
+        }
+        Ok(marks)
+    }
+
+    async fn write_marks(&mut self, priority: Priority) -> Result<Vec<Mark>, StoreError> {
+        let lost = std::mem::take(&mut self.lost);
+        let mut keys: Vec<KvKey> = std::mem::take(&mut self.marks).into_iter().collect();
+        let noted = store::revoked_record::shards_of(&mut self.tx, &keys).await?;
+        let shards: BTreeSet<KvKey> =
+            lost.keys().filter_map(store::revoked_record::shard_key).chain(noted).collect();
+        keys.extend(shards);
+        let marks = store::publication::mark(&mut self.tx, &keys, priority, self.now).await?;
+        let noted: Vec<_> =
+            marks.iter().filter_map(|mark| lost.get(&mark.key).map(|from| (mark.clone(), *from))).collect();
+        if !noted.is_empty() {
+            store::revoked_record::note(&mut self.tx, &noted, self.now).await?;
         }
         Ok(marks)
     }

@@ -92,6 +92,12 @@ pub async fn change(
     if longest_window.is_none_or(|longest| longest < after.max_staleness_seconds) {
         change.mark(KvKey::Trust, Priority::Change);
     }
+    if before.max_staleness_seconds != after.max_staleness_seconds {
+        // They end with the pool's window.
+        for list in store::status_block::keys_of_lists(change.tx(), after.id).await? {
+            change.mark(list, Priority::Change);
+        }
+    }
     change.record(Event::updated(scope.target("pool", after.id), &before, &after));
     change.commit().await?;
     Ok(after)

@@ -252,12 +252,13 @@ pub async fn delete(
         return Err(ChangeError::HasChildren("apps"));
     }
     let deleted = store::device::delete(change.tx(), scope, device).await?;
+    change.revoke_tokens(scope.pool(), &deleted.clients).await?;
     for client in deleted.clients {
-        change.mark(KvKey::Client(scope.pool(), client), Priority::Revocation);
+        change.lose(KvKey::Client(scope.pool(), client));
     }
     let now = change.now();
     store::device_certificate::remember_deleted(change.tx(), scope, device, now).await?;
-    change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Revocation);
+    change.lose(KvKey::Device(scope.pool(), device.clone()));
     for app in &apps {
         change.record(Event::deleted(scope.target("app", app.id), app));
     }
@@ -289,14 +290,16 @@ async fn update(
     let after = Device { updated_at: change.touch(before.updated_at), ..after };
     store::device::update(change.tx(), scope, &after).await?;
     if claims_of(before) != claims_of(&after) {
-        let priority = match after.status {
-            DeviceStatus::Disabled => Priority::Revocation,
-            DeviceStatus::Registered | DeviceStatus::Active => Priority::Change,
-        };
-        for client in store::device_app::clients(change.tx(), scope, &after.id).await? {
-            change.mark(KvKey::Client(scope.pool(), client), priority);
+        let is_disabled_now =
+            after.status == DeviceStatus::Disabled && before.status != DeviceStatus::Disabled;
+        let clients = store::device_app::clients(change.tx(), scope, &after.id).await?;
+        if is_disabled_now {
+            change.revoke_tokens(scope.pool(), &clients).await?;
         }
-        change.mark(KvKey::Device(scope.pool(), after.id.clone()), priority);
+        let device = KvKey::Device(scope.pool(), after.id.clone());
+        for key in clients.into_iter().map(|client| KvKey::Client(scope.pool(), client)).chain([device]) {
+            if is_disabled_now { change.lose(key) } else { change.mark(key, Priority::Change) }
+        }
     }
     change.record(Event::changed(scope.target("device", &after.id), verb, before, &after));
     change.commit().await?;

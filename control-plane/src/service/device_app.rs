@@ -134,9 +134,10 @@ pub async fn replace(
     if before.scopes != after.scopes || before.jwks != after.jwks {
         let takes_away = !after.scopes.contains_all(&before.scopes)
             || (before.jwks.is_some() && before.jwks != after.jwks);
-        let priority = if takes_away { Priority::Revocation } else { Priority::Change };
-        change.mark(KvKey::Client(scope.pool(), after.client_id.clone()), priority);
-        change.mark(KvKey::Device(scope.pool(), after.device_id.clone()), priority);
+        let client = KvKey::Client(scope.pool(), after.client_id.clone());
+        for key in [client, KvKey::Device(scope.pool(), after.device_id.clone())] {
+            if takes_away { change.lose(key) } else { change.mark(key, Priority::Change) }
+        }
     }
     change.record(Event::updated(scope.target("app", after.id), &before, &after));
     change.commit().await?;
@@ -154,10 +155,12 @@ pub async fn delete(
     // The device first, as whoever activates it does.
     store::device::find_for_update(change.tx(), scope, &app.device_id).await?.ok_or(ChangeError::Gone)?;
     let before = lock(&mut change, scope, app, precondition).await?;
-    for client in store::device_app::delete_all(change.tx(), scope, &[before.id]).await? {
-        change.mark(KvKey::Client(scope.pool(), client), Priority::Revocation);
+    let clients = store::device_app::delete_all(change.tx(), scope, &[before.id]).await?;
+    change.revoke_tokens(scope.pool(), &clients).await?;
+    for client in clients {
+        change.lose(KvKey::Client(scope.pool(), client));
     }
-    change.mark(KvKey::Device(scope.pool(), app.device_id.clone()), Priority::Revocation);
+    change.lose(KvKey::Device(scope.pool(), app.device_id.clone()));
     change.record(Event::deleted(scope.target("app", before.id), &before));
     change.commit().await?;
     Ok(())

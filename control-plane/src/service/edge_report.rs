@@ -19,7 +19,7 @@ use time::{Duration, OffsetDateTime};
 use super::Context;
 use super::access::OrgScope;
 use super::audit::Event;
-use super::change::Change;
+use super::change::{Change, PROPAGATION};
 use crate::clock::from_unix;
 use crate::entropy::random_uuid;
 use crate::store::device::{Device, DeviceCertificate, DeviceStatus};
@@ -189,7 +189,8 @@ async fn decide(
 async fn pin(change: &mut Change, scope: &EnvScope, identity: &DeviceIdentity) -> Result<(), StoreError> {
     let now = change.now();
     store::device_certificate::pin(change.tx(), scope, identity, now).await?;
-    change.mark(KvKey::Device(scope.pool(), identity.device_id.clone()), Priority::Change);
+    // Without pins it would let another certificate in. There is time: what is in KV by then has them.
+    change.lose_later(KvKey::Device(scope.pool(), identity.device_id.clone()), now + PROPAGATION);
     let target = scope.target("device", &identity.device_id);
     change.record(Event::new(target, "pin_certificate", json!({"after": told(identity)})));
     Ok(())
@@ -266,7 +267,7 @@ async fn refuse(
 ) -> Result<Outcome, StoreError> {
     let (device, text, now) = (&report.device_id, code.to_string(), change.now());
     let is_new = store::device_certificate::refuse(change.tx(), scope, device, &text, now, until).await?;
-    change.mark(KvKey::Device(scope.pool(), device.clone()), Priority::Revocation);
+    change.lose(KvKey::Device(scope.pool(), device.clone()));
     if is_new {
         change.record(Event::new(scope.target("device", device), "refuse", json!({"after": {"code": text}})));
     }

@@ -91,6 +91,10 @@ pub async fn create(
     let window = store::client_pool::insert(change.tx(), &env_scope, now).await?;
     signing_key::add_first(change, &env_scope).await?;
     change.mark(KvKey::Pool(pool_id), Priority::Change);
+    // Empty, and there: without them nothing is issued.
+    for list in store::status_block::keys_of_lists(change.tx(), pool_id).await? {
+        change.mark(list, Priority::Change);
+    }
     if longest_window.is_none_or(|longest| longest < window) {
         change.mark(KvKey::Trust, Priority::Change);
     }

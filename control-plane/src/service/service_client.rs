@@ -64,7 +64,7 @@ pub async fn create(
         updated_at: now,
     };
     store::service_client::insert(change.tx(), scope, &client, &secret.hash()).await?;
-    mark(change, scope, &client.client_id, Priority::Change);
+    change.mark(KvKey::Client(scope.pool(), client.client_id.clone()), Priority::Change);
     change.record(Event::created(scope.target("client", &client.client_id), &client));
     Ok(ClientWithSecret { secret, client })
 }
@@ -117,8 +117,12 @@ pub async fn replace(
     store::service_client::update(change.tx(), scope, &after).await?;
     let loses_scopes = !before.scopes.iter().all(|scope| after.scopes.iter().any(|other| other == scope));
     let loses_keys = before.jwks.is_some() && before.jwks != after.jwks;
-    let priority = if loses_scopes || loses_keys { Priority::Revocation } else { Priority::Change };
-    mark(&mut change, scope, client, priority);
+    let key = KvKey::Client(scope.pool(), client.clone());
+    if loses_scopes || loses_keys {
+        change.lose(key)
+    } else {
+        change.mark(key, Priority::Change)
+    }
     change.record(Event::updated(scope.target("client", client), &before, &after));
     change.commit().await?;
     Ok(after)
@@ -142,8 +146,11 @@ pub async fn rotate_secret(
     };
     store::service_client::rotate(change.tx(), scope, &after, &secret.hash()).await?;
     let ends_one_early = before.previous_secret_expires_at.is_some_and(|until| until > now);
-    let ends_one = overlap_seconds == 0 || ends_one_early;
-    mark(change, scope, client, if ends_one { Priority::Revocation } else { Priority::Change });
+    let key = KvKey::Client(scope.pool(), client.clone());
+    match after.previous_secret_expires_at {
+        Some(until) if !ends_one_early => change.lose_later(key, until),
+        _ => change.lose(key),
+    }
     change.record(Event::changed(scope.target("client", client), "rotate_secret", &before, &after));
     Ok(ClientWithSecret { secret, client: after })
 }
@@ -159,7 +166,8 @@ pub async fn delete(
     let before = lock(&mut change, scope, client).await?;
     precondition.check(before.updated_at)?;
     store::service_client::delete(change.tx(), scope, client).await?;
-    mark(&mut change, scope, client, Priority::Revocation);
+    change.revoke_tokens(scope.pool(), std::slice::from_ref(client)).await?;
+    change.lose(KvKey::Client(scope.pool(), client.clone()));
     change.record(Event::deleted(scope.target("client", client), &before));
     change.commit().await?;
     Ok(())
@@ -172,8 +180,4 @@ async fn lock(
     client: &ClientId,
 ) -> Result<ServiceClient, ChangeError> {
     store::service_client::find_for_update(change.tx(), scope, client).await?.ok_or(ChangeError::Gone)
-}
-
-fn mark(change: &mut Change, scope: &EnvScope, client: &ClientId, priority: Priority) {
-    change.mark(KvKey::Client(scope.pool(), client.clone()), priority);
 }

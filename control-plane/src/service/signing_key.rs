@@ -368,6 +368,12 @@ async fn take(
         take_one(change, owner, step).await?;
         change.mark(KvKey::Pool(owner.pool()), priority);
         tracing::info!(pool = %owner.pool(), ?step, "a signing key takes a step");
+        if matches!(step, Step::Activate { .. }) {
+            // It signs the status lists too.
+            for list in store::status_block::keys_of_status_lists(change.tx(), owner.pool()).await? {
+                change.mark(list, priority);
+            }
+        }
     }
     Ok(())
 }

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use keypost_shared::device_certificate::{CertificateMatch, ProvisioningMode, ProvisioningPolicy};
 use keypost_shared::document::ClaimsProfile;
 use keypost_shared::id::PoolId;
+use keypost_shared::kv_key::KvKey;
 use keypost_shared::scope::Scopes;
 use serde::ser::SerializeMap;
 use serde::{Serialize, Serializer};
@@ -14,6 +15,7 @@ use sqlx::types::Json;
 use time::OffsetDateTime;
 
 use super::environment::EnvScope;
+use super::revoked_record::SHARDS;
 use super::signing_key::read_backend;
 use super::{StoreError, corrupt, id};
 use crate::key_maker::{KeyBackend, KmsMode};
@@ -102,6 +104,28 @@ pub async fn find_for_update(
     .fetch_optional(&mut *tx)
     .await?;
     select(tx, scope).await
+}
+
+/// Lets the edge ask for the revocation lists of pools from before there were any, once these have been in KV for a while.
+/// Answers with the pools' keys.
+pub async fn begin_revocation_lists(
+    tx: &mut PgConnection,
+    published_before: OffsetDateTime,
+) -> Result<Vec<KvKey>, StoreError> {
+    let pools = sqlx::query_scalar!(
+        "update client_pool c set revocation_shards = $2::integer
+          where c.revocation_shards = 0
+            and $2::integer = (select count(*)
+                        from generate_series(0, $2::integer - 1) shard
+                        join publication p on p.key = 'v1/revoked/' || c.id || '/' || shard
+                       where p.published_at < $1)
+         returning c.id",
+        published_before,
+        integer(SHARDS),
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(pools.into_iter().map(|pool| KvKey::Pool(PoolId(pool))).collect())
 }
 
 /// Locks the environment's pool against changes of its rules, roots and denials until the transaction ends.

@@ -7,6 +7,7 @@
 pub mod api_key;
 pub mod audit;
 pub mod client_pool;
+pub mod deleted_pool;
 pub mod denied_certificate;
 pub mod device;
 pub mod device_app;
@@ -23,11 +24,14 @@ pub mod otp;
 pub mod publication;
 pub mod publisher_key;
 pub mod purge;
+pub mod revoked_record;
+pub mod revoked_token;
 pub mod root_key;
 pub mod sealed_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod snapshot;
+pub mod status_block;
 pub mod sync_job;
 pub mod trust_anchor;
 
@@ -88,6 +92,11 @@ impl From<sqlx::Error> for StoreError {
 }
 
 impl StoreError {
+    /// A value that cannot be read, or not be written as it must be.
+    pub(crate) fn unreadable(column: &'static str, reason: impl std::fmt::Display) -> Self {
+        corrupt(column, reason)
+    }
+
     /// Whether the statement would have made a second row of what may be there once.
     pub fn is_duplicate(&self) -> bool {
         self.database_error().is_some_and(|error| error.is_unique_violation())

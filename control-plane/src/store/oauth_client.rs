@@ -34,16 +34,25 @@ pub async fn delete_some_services(
     deleted.iter().map(|client| id("oauth_client.client_id", client)).collect()
 }
 
+/// The secrets that a client had when it was given another.
+#[derive(Clone, Copy, Debug)]
+pub struct EarlierSecrets {
+    /// Whether it had one, which now ends.
+    pub had_one: bool,
+    /// Until when the one before that would have counted; it counts no longer.
+    pub previous_expires_at: Option<OffsetDateTime>,
+}
+
 /// Gives the client of a used password a new secret; the old one stays good until `previous_expires_at`.
 ///
-/// False, and nothing is changed, where the client or its device is disabled.
+/// None, and nothing is changed, where the client or its device is disabled.
 pub async fn activate(
     tx: &mut PgConnection,
     used: &UsedOtp,
     secret: &SecretHash,
     now: OffsetDateTime,
     previous_expires_at: OffsetDateTime,
-) -> Result<bool, StoreError> {
+) -> Result<Option<EarlierSecrets>, StoreError> {
     let device = sqlx::query!(
         "update device
             set status = 'active', last_activated_at = $4,
@@ -57,14 +66,26 @@ pub async fn activate(
     .execute(&mut *tx)
     .await?;
     if device.rows_affected() == 0 {
-        return Ok(false);
+        return Ok(None);
     }
-    let client = sqlx::query!(
+    let earlier = sqlx::query!(
+        r#"select secret_hash is not null as "had_one!", previous_secret_expires_at
+             from oauth_client
+            where org_id = $1 and env_id = $2 and client_id = $3 and status = 'enabled'
+              for update"#,
+        used.org_id.as_str(),
+        used.env_id.as_str(),
+        used.client_id.as_str(),
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    let Some(earlier) = earlier else { return Ok(None) };
+    sqlx::query!(
         "update oauth_client
             set previous_secret_hash = secret_hash,
                 previous_secret_expires_at = case when secret_hash is null then null else $5::timestamptz end,
                 secret_hash = $4, secret_created_at = $6, updated_at = $6
-          where org_id = $1 and env_id = $2 and client_id = $3 and status = 'enabled'",
+          where org_id = $1 and env_id = $2 and client_id = $3",
         used.org_id.as_str(),
         used.env_id.as_str(),
         used.client_id.as_str(),
@@ -74,5 +95,6 @@ pub async fn activate(
     )
     .execute(tx)
     .await?;
-    Ok(client.rows_affected() == 1)
+    let previous_expires_at = earlier.previous_secret_expires_at.filter(|until| *until > now);
+    Ok(Some(EarlierSecrets { had_one: earlier.had_one, previous_expires_at }))
 }

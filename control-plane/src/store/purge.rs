@@ -146,6 +146,25 @@ pub async fn deleted_devices(
     Ok(done.rows_affected())
 }
 
+/// Removes revocations of tokens that expired before a time.
+pub async fn revoked_tokens(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select id from revoked_token where expires_at < $1 order by expires_at limit $2 for update skip locked
+         )
+         delete from revoked_token r using due where r.id = due.id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// What became of the beginning of a chain of audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainPurge {

@@ -11,6 +11,7 @@ use keypost_shared::device_certificate::{
 use keypost_shared::document::{ClaimsProfile, ClientStatus, DeviceDocument, PoolKind};
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId};
 use keypost_shared::jwk::EcPublicJwk;
+use keypost_shared::status_list::StatusBlock;
 use serde_json::value::RawValue;
 use sqlx::PgConnection;
 use sqlx::types::Json;
@@ -33,6 +34,7 @@ pub struct TrustRows {
 }
 
 /// What a pool's document is made from.
+#[derive(Clone)]
 pub struct PoolRows {
     /// The pool.
     pub id: PoolId,
@@ -62,6 +64,10 @@ pub struct PoolRows {
     pub device_defaults: DeviceDefaults,
     /// Whether a token got by certificate is bound to it.
     pub bind_to_certificate: bool,
+    /// In how many shards its revocation list stands.
+    pub revocation_shards: u32,
+    /// How many Token Status Lists it has.
+    pub status_lists: u32,
 }
 
 impl PoolRows {
@@ -81,6 +87,7 @@ impl PoolRows {
 }
 
 /// A signing key.
+#[derive(Clone)]
 pub struct KeyRow {
     /// The public half's thumbprint.
     pub kid: Kid,
@@ -91,6 +98,7 @@ pub struct KeyRow {
 }
 
 /// The key that signs.
+#[derive(Clone)]
 pub struct SigningRow {
     /// Where the private half is.
     pub private: StoredPrivate,
@@ -118,6 +126,8 @@ pub struct ClientRows {
     pub audience: Vec<String>,
     /// The device that it is on, if it is on one.
     pub device: Option<DeviceRows>,
+    /// Its place in the pool's status lists.
+    pub status_block: Option<StatusBlock>,
 }
 
 /// What a device's document is made from.
@@ -213,13 +223,14 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
         keys.entry(PoolId(row.pool_id)).or_default().push(KeyRow { kid, public: row.public_jwk.0, signs });
     }
     let mut certificates = certificates(tx, &ids).await?;
+    let status_lists = super::status_block::list_counts(tx, &ids).await?;
     let mut defaults = device_defaults(tx, &ids).await?;
     let rows = sqlx::query!(
         r#"select id, kind, token_ttl_seconds, earlier_token_ttl_seconds, earlier_token_ttl_until, claims_profile,
                   audience, cors_origins, max_staleness_seconds, provisioning_mode, provisioning_match,
                   provisioning_client_app_id, provisioning_scopes, device_id_template,
                   provisioning_tags as "provisioning_tags: Json<BTreeMap<String, String>>",
-                  provisioning_max_per_hour, bind_to_certificate
+                  provisioning_max_per_hour, bind_to_certificate, revocation_shards
              from client_pool
             where id = any($1)"#,
         &ids,
@@ -254,6 +265,8 @@ pub async fn pools(tx: &mut PgConnection, pools: &[PoolId]) -> Result<Vec<PoolRo
                 })?,
                 device_defaults: defaults.remove(&id).unwrap_or_default(),
                 bind_to_certificate: row.bind_to_certificate,
+                revocation_shards: row.revocation_shards.unsigned_abs(),
+                status_lists: status_lists.get(&id).copied().unwrap_or_else(|| super::status_block::lists(0)),
             })
         })
         .collect()
@@ -321,6 +334,7 @@ pub async fn clients(
 ) -> Result<Vec<ClientRows>, StoreError> {
     let pools: Vec<Uuid> = clients.iter().map(|(pool, _)| pool.0).collect();
     let ids: Vec<String> = clients.iter().map(|(_, client)| client.as_str().to_owned()).collect();
+    let mut blocks = super::status_block::of_clients(tx, clients).await?;
     let rows = sqlx::query!(
         r#"select c.pool_id, c.client_id, c.scopes, c.secret_hash, c.previous_secret_hash,
                   c.previous_secret_expires_at, c.jwks, c.audience,
@@ -361,9 +375,13 @@ pub async fn clients(
                 _ => return Err(corrupt("oauth_client.device_app_id", "half a device")),
             };
             let previous = row.previous_secret_hash.zip(row.previous_secret_expires_at);
+            let key = (PoolId(row.pool_id), id("oauth_client.client_id", &row.client_id)?);
+            let status_block = blocks.remove(&key);
+            let (pool_id, client_id) = key;
             Ok(ClientRows {
-                pool_id: PoolId(row.pool_id),
-                client_id: id("oauth_client.client_id", &row.client_id)?,
+                pool_id,
+                client_id,
+                status_block,
                 status: if row.enabled { ClientStatus::Enabled } else { ClientStatus::Disabled },
                 scopes: row.scopes,
                 secret_hash: row

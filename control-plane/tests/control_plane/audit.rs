@@ -422,6 +422,7 @@ fn changes() -> Vec<(&'static str, &'static str, Option<Value>)> {
         ("POST", "/api/internal/org/acme/env/prod/client", Some(client.clone())),
         ("PUT", "/api/internal/org/acme/env/prod/client/CLIENT", Some(json!({"name": "m", "scopes": ["s"]}))),
         ("POST", "/api/internal/org/acme/env/prod/client/CLIENT/secret", None),
+        ("POST", "/api/internal/POOL/revocations", Some(json!({"clientId": "CLIENT"}))),
         ("DELETE", "/api/internal/org/acme/env/prod/client/CLIENT", None),
         ("POST", "/api/internal/api-key", Some(key)),
         ("POST", "/api/internal/api-key/KEY/rotate", None),
@@ -444,7 +445,8 @@ async fn every_change_is_told_of_exactly_once_and_without_a_secret() {
         let request =
             request.header("x-request-id", "the-request").header("content-type", "application/json");
         let request = request.extension(keypost::http::PeerAddress("192.0.2.7".parse().unwrap()));
-        let body = body.map_or_else(Body::empty, |body| Body::from(body.to_string()));
+        let body =
+            body.map_or_else(Body::empty, |body| Body::from(body.to_string().replace("CLIENT", &client)));
         let answer = app.send(request.body(body).unwrap()).await;
         assert!(answer.status.is_success(), "{what}: {}", answer.text);
         let event = only_event(&app, &mut seen, &what).await;

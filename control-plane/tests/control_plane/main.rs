@@ -12,6 +12,7 @@
 
 mod access;
 mod activation;
+mod agreement;
 mod api_keys;
 mod audit;
 mod bad_input;
@@ -35,6 +36,7 @@ mod openapi;
 mod provisioning;
 mod publisher;
 mod publisher_faults;
+mod revocation;
 mod secrecy;
 mod service_clients;
 mod serving;

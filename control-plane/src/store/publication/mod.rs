@@ -45,6 +45,8 @@ pub struct Mark {
     pub key: KvKey,
     /// The generation that the change made.
     pub generation: i64,
+    /// The last version that a document of the key was given before the change: those that follow show it.
+    pub version: i64,
 }
 
 /// The backlog.
@@ -89,7 +91,7 @@ pub async fn mark(
                 marked_at = case when p.generation > p.published_generation
                                  then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
                 not_before = case when p.attempts > 0 then p.not_before end
-         returning key, generation",
+         returning key, generation, version",
         &names(keys),
         &pools as _,
         priority as i16,
@@ -99,7 +101,9 @@ pub async fn mark(
     .await?;
     // Delivered when the transaction commits.
     sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(tx).await?;
-    rows.into_iter().map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation })).collect()
+    rows.into_iter()
+        .map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation, version: row.version }))
+        .collect()
 }
 
 /// Whether all these marks have been published.

@@ -74,6 +74,11 @@ impl KvServer {
         Some(Stored { value: entry.value, metadata: serde_json::from_value(entry.metadata).unwrap() })
     }
 
+    /// What stands at a key of any kind.
+    pub(crate) fn value(&self, key: &str) -> Option<String> {
+        Some(self.stand_in.get(key)?.value)
+    }
+
     pub(crate) fn keys(&self) -> Vec<String> {
         self.stand_in.keys()
     }

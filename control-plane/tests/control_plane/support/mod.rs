@@ -6,6 +6,7 @@ mod clock;
 mod collector;
 mod command;
 mod database;
+mod edge;
 mod kms;
 mod kv;
 mod process;
@@ -17,6 +18,7 @@ pub(crate) use self::clock::TestClock;
 pub(crate) use self::collector::Collector;
 pub(crate) use self::command::{command_secrets, keypost};
 pub(crate) use self::database::TestDatabase;
+pub(crate) use self::edge::TestEdge;
 pub(crate) use self::kms::{
     Emulator, KmsFault, KmsProxy, encrypting_key, key_administrator, kms_at, new_key, no_kms, signing_key,
 };
