@@ -81,7 +81,7 @@ impl World<'_> {
 
     async fn add_client(&mut self) {
         let number = self.model.clients.len();
-        let client = if number % 2 == 0 {
+        let client = if number.is_multiple_of(2) {
             let made = self
                 .call("POST", &format!("{ENVIRONMENT}/client"), Some(json!({"name": "c", "scopes": ["a"]})))
                 .await;
