@@ -96,8 +96,8 @@ pub enum EnvelopeError {
     Damaged,
 }
 
-/// The opened keys of a batch of documents.
-pub type Opened = HashMap<Kid, Result<Arc<PrivateKey>, EnvelopeError>>;
+/// The opened keys of a batch of documents. Several documents may need one.
+pub type Opened = HashMap<Kid, Result<Arc<PrivateKey>, Arc<EnvelopeError>>>;
 
 /// Opens keys, and keeps them.
 #[derive(Clone)]
@@ -132,7 +132,7 @@ impl Envelopes {
             .map(async |key| {
                 let kid = key.kid.clone();
                 let opened = timeout_at(deadline, self.open_one(key)).await;
-                (kid, opened.unwrap_or(Err(EnvelopeError::NoTime)))
+                (kid, opened.unwrap_or(Err(EnvelopeError::NoTime)).map_err(Arc::new))
             })
             .buffer_unordered(AT_ONCE)
             .collect()

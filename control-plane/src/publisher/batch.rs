@@ -411,11 +411,12 @@ fn status_list(
             key.sign_status_list(&list.claims)?
         }
         StoredPrivate::Envelope { .. } => {
-            render::opened_key(&mut asked.opened, kid)?.sign_status_list(&list.claims)?
+            render::opened_key(&asked.opened, kid)?.sign_status_list(&list.claims)?
         }
-        StoredPrivate::KmsSign { .. } => {
-            asked.status.remove(&(pool.id, number)).unwrap_or(Err(EnvelopeError::NoTime.into()))?
-        }
+        StoredPrivate::KmsSign { .. } => asked
+            .status
+            .remove(&(pool.id, number))
+            .unwrap_or_else(|| Err(Arc::new(EnvelopeError::NoTime).into()))?,
     };
     Ok(Some(list.signed(text)))
 }
@@ -432,7 +433,7 @@ fn document(
         // The root signs it.
         KvKey::Trust => None,
         KvKey::Pool(id) => match (rows.pools.get(id), rows.deleted.get(id)) {
-            (Some(rows), _) => Some(render::pool(leased, rows.clone(), &mut asked.opened, keys, now)),
+            (Some(rows), _) => Some(render::pool(leased, rows.clone(), &asked.opened, keys, now)),
             (None, Some(rows)) => Some(render::deleted_pool(leased, rows, keys, now)),
             (None, None) => None,
         },

@@ -64,7 +64,7 @@ pub(super) enum RenderError {
     #[error("a signing key does not open: {0}")]
     Open(#[from] OpenError),
     #[error("a signing key does not open: {0}")]
-    Envelope(#[from] EnvelopeError),
+    Envelope(#[from] Arc<EnvelopeError>),
     #[error("the KMS key in the database {0}")]
     KmsName(#[from] NotAKeyArn),
     #[error("a signing key cannot be sealed: {0}")]
@@ -117,7 +117,7 @@ pub(super) fn trust_document(rows: TrustRows) -> TrustDocument {
 pub(super) fn pool(
     leased: &Leased,
     rows: PoolRows,
-    opened: &mut Opened,
+    opened: &Opened,
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
@@ -309,12 +309,9 @@ impl<'a> StatusList<'a> {
     }
 }
 
-/// A key that KMS has opened, for as many documents of the batch as need it.
-pub(super) fn opened_key(opened: &mut Opened, kid: &Kid) -> Result<Arc<PrivateKey>, EnvelopeError> {
-    match opened.get(kid) {
-        Some(Ok(key)) => Ok(key.clone()),
-        _ => opened.remove(kid).unwrap_or(Err(EnvelopeError::NoTime)),
-    }
+/// A key that KMS has opened.
+pub(super) fn opened_key(opened: &Opened, kid: &Kid) -> Result<Arc<PrivateKey>, Arc<EnvelopeError>> {
+    opened.get(kid).cloned().unwrap_or_else(|| Err(Arc::new(EnvelopeError::NoTime)))
 }
 
 fn device_claims(device: DeviceRows) -> Result<DeviceClaims, RenderError> {

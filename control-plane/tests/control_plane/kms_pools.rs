@@ -14,6 +14,7 @@ use keypost_shared::crypto::Crypto;
 use keypost_shared::document::{PoolDocument, PrivateHalf};
 use keypost_shared::host::{HostCrypto, PrivateKey};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
+use keypost_shared::jws::{JwsHeader, UnverifiedJws};
 use keypost_shared::kms::KmsKeyArn;
 use keypost_shared::kv_key::KvKey;
 use serde_json::{Value, json};
@@ -170,7 +171,25 @@ async fn in_mode_kms_sign_the_named_key_comes_next_and_kms_makes_those_that_foll
         setting.proxy.calls("CreateKey") == 2
     })
     .await;
-    assert_eq!(setting.proxy.calls("Sign"), 0, "only the edge has tokens signed");
+    // The control plane has the status list signed, and nothing else: devices cost no call.
+    let pool = setting.pool.pool().unwrap();
+    let list = KvKey::Status(pool, 0);
+    eventually("KMS has signed the status list", async || {
+        let list = setting.app.kv.get(&list).unwrap();
+        let header = UnverifiedJws::<JwsHeader>::parse(&list.value).unwrap().header;
+        header.kid == document.signing_key.as_ref().unwrap().kid
+    })
+    .await;
+    let signed = setting.proxy.calls("Sign");
+    for number in 0..5 {
+        setting.app.device(&format!("pos-{number}")).await;
+    }
+    eventually("the devices are published", async || {
+        let waiting = "select count(*) from publication where generation > published_generation";
+        setting.app.database.number(waiting).await == 0
+    })
+    .await;
+    assert_eq!(setting.proxy.calls("Sign"), signed);
 
     // What has signed serves no second time.
     let again = setting.patch(json!({"keyBackend": "local", "keyMode": null, "kmsKeyId": null})).await;

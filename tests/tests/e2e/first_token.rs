@@ -66,6 +66,7 @@ async fn a_device_gets_a_token_with_its_metadata_tags_and_servers() {
         "tags": {"country": "US", "state": "NY", "app_id": "pos", "lane": "3"},
         "primary_server_url": "http://localhost:6140",
         "server_urls": ["http://localhost:6140", "http://localhost:6141"],
+        "status": {"status_list": {"idx": 0, "uri": format!("{issuer}/status/0")}},
     });
     assert_eq!(claims, expected);
 }

@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod bounds;
 mod bulk;
 mod certificate_edge;
 mod certificates;

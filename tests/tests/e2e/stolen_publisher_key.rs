@@ -15,11 +15,13 @@ async fn a_removed_publisher_key_and_the_trust_that_listed_it_count_no_more() {
     let fleet = stack.admin().fleet("stolen-publisher-key").await;
     let credentials = fleet.activated("pos-1").await;
     let kv = stack.kv();
-    let names = [
+    let mut names = vec![
         "v1/trust".to_owned(),
         format!("v1/pool/{}", fleet.pool()),
         format!("v1/client/{}/{}", fleet.pool(), credentials.client_id),
     ];
+    // Without the shards of the revocation list nothing is issued.
+    names.extend((0..8).map(|shard| format!("v1/revoked/{}/{shard}", fleet.pool())));
     let mut stolen = Vec::new();
     for name in &names {
         stolen.push(kv.must_get(name).await);

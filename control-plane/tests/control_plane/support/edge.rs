@@ -1,5 +1,6 @@
 use std::cell::RefCell;
 use std::collections::HashMap;
+use std::sync::Arc;
 
 use keypost::clock::{Clock, unix};
 use keypost_shared::certificate::{SignatureCheck, VerifySignature};
@@ -15,18 +16,40 @@ use keypost_shared::time::UnixTime;
 use rand_core::{OsRng, RngCore};
 use serde_json::{Value, json};
 
-use super::{TestApp, secret};
+use super::{TestApp, TestClock, secret};
 
 /// The Worker's own code, on what the control plane has written to KV.
 pub(crate) struct TestEdge<'a> {
-    edge: Edge<OnTheKv<'a>>,
-    platform: OnTheKv<'a>,
+    edge: Edge<Location<'a>>,
+    location: Location<'a>,
+}
+
+type Read<'a> = dyn Fn(&str, UnixTime) -> Option<String> + 'a;
+type Write<'a> = dyn Fn(&str, &str) + 'a;
+
+/// workerd, at a location that reads KV in its own way.
+struct Location<'a> {
+    clock: Arc<TestClock>,
+    read: Box<Read<'a>>,
+    write: Box<Write<'a>>,
+    notes: RefCell<HashMap<String, (String, UnixTime)>>,
+    log: RefCell<Vec<String>>,
 }
 
 impl<'a> TestEdge<'a> {
-    /// An isolate that holds nothing yet.
+    /// An isolate that holds nothing yet, on KV as it is.
     pub(crate) fn new(app: &'a TestApp) -> Self {
-        let root = &app.publisher.root;
+        let read = |key: &str, _| app.kv.value(key);
+        Self::with(&app.publisher.root, &app.clock, read, |key, value| app.kv.write(key, value))
+    }
+
+    /// An isolate that holds nothing yet, and reads and writes KV in this way. A read is told the time.
+    pub(crate) fn with(
+        root: &EcPublicJwk,
+        clock: &Arc<TestClock>,
+        read: impl Fn(&str, UnixTime) -> Option<String> + 'a,
+        write: impl Fn(&str, &str) + 'a,
+    ) -> Self {
         let config = EdgeConfig::parse(Variables {
             root_public_keys: &json!([root]).to_string(),
             min_trust_version: "",
@@ -35,10 +58,14 @@ impl<'a> TestEdge<'a> {
             control_plane_url: "",
             aws: AwsVariables::default(),
         });
-        Self {
-            edge: Edge::new(config.unwrap()),
-            platform: OnTheKv { app, notes: RefCell::default(), log: RefCell::default() },
-        }
+        let location = Location {
+            clock: clock.clone(),
+            read: Box::new(read),
+            write: Box::new(write),
+            notes: RefCell::default(),
+            log: RefCell::default(),
+        };
+        Self { edge: Edge::new(config.unwrap()), location }
     }
 
     /// Posts a form to an endpoint of a pool.
@@ -52,7 +79,7 @@ impl<'a> TestEdge<'a> {
             Headers { content_type: Some("application/x-www-form-urlencoded"), ..Headers::default() };
         let request =
             Request { method: "POST", path, query: "", headers, body: Body::Complete(body.as_bytes()) };
-        let response = self.edge.handle(&self.platform, request).await;
+        let response = self.edge.handle(&self.location, request).await;
         let value = serde_json::from_slice(&response.body).unwrap_or_default();
         (response.status, value)
     }
@@ -66,22 +93,16 @@ impl<'a> TestEdge<'a> {
             headers: Headers::default(),
             body: Body::Complete(&[]),
         };
-        self.edge.handle(&self.platform, request).await
+        self.edge.handle(&self.location, request).await
     }
 
     /// What it has told its operators.
     pub(crate) fn log(&self) -> String {
-        self.platform.log.borrow().join("\n")
+        self.location.log.borrow().join("\n")
     }
 }
 
-struct OnTheKv<'a> {
-    app: &'a TestApp,
-    notes: RefCell<HashMap<String, (String, UnixTime)>>,
-    log: RefCell<Vec<String>>,
-}
-
-impl Crypto for OnTheKv<'_> {
+impl Crypto for Location<'_> {
     type VerifyingKey = <HostCrypto as Crypto>::VerifyingKey;
     type SigningKey = PrivateKey;
 
@@ -115,15 +136,15 @@ impl Crypto for OnTheKv<'_> {
     }
 }
 
-impl VerifySignature for OnTheKv<'_> {
+impl VerifySignature for Location<'_> {
     async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
         HostCrypto.verify_signature(check).await
     }
 }
 
-impl Platform for OnTheKv<'_> {
+impl Platform for Location<'_> {
     fn now(&self) -> UnixTime {
-        unix(self.app.clock.now())
+        unix(self.clock.now())
     }
 
     fn fill_random(&self, bytes: &mut [u8]) {
@@ -131,7 +152,7 @@ impl Platform for OnTheKv<'_> {
     }
 
     async fn kv_get(&self, key: &str, _cache_seconds: u32) -> Result<Option<String>, KvReadError> {
-        Ok(self.app.kv.value(key))
+        Ok((self.read)(key, self.now()))
     }
 
     async fn note_first(&self, name: &str, seconds: u32) -> bool {
@@ -155,7 +176,7 @@ impl Platform for OnTheKv<'_> {
     }
 
     fn deliver(&self, delivery: Delivery) {
-        self.app.kv.write(&delivery.kv_key, &delivery.kv_value);
+        (self.write)(&delivery.kv_key, &delivery.kv_value);
     }
 
     async fn hand_over(&self, delivery: Delivery) -> bool {

@@ -44,6 +44,10 @@ impl KvServer {
         Self { stand_in }
     }
 
+    pub(crate) fn token(&self) -> &str {
+        self.stand_in.token()
+    }
+
     pub(crate) fn config(&self) -> KvConfig {
         KvConfig {
             api_url: self.stand_in.api_url().parse().unwrap(),
