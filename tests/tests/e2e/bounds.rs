@@ -1,5 +1,5 @@
 //! How long changes that take something away take to the edge: the bound that SECURITY.md states holds, and what is usual is
-//! printed (`cargo xtask test bounds:: -- --nocapture`).
+//! printed (`cargo xtask test bounds:: --nocapture`).
 
 use std::time::{Duration, Instant};
 
