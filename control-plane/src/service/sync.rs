@@ -59,8 +59,9 @@ pub async fn waiting(context: &Context) -> Result<Waiting, StoreError> {
 /// What waits to be published, and how far the jobs are.
 pub async fn read(context: &Context, _: GlobalScope) -> Result<Sync, StoreError> {
     let mut connection = context.connection().await?;
-    let backlog = store::publication::backlog(&mut connection).await?;
+    // In this order: what an ended job marked is in a backlog that is read after it.
     let jobs = store::sync_job::latest(&mut connection).await?;
+    let backlog = store::publication::backlog(&mut connection).await?;
     let oldest_seconds = age(context, backlog.oldest);
     Ok(Sync { backlog, oldest_seconds, jobs })
 }
