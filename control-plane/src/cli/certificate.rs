@@ -1,6 +1,5 @@
 //! `keypost certificate`
 
-use std::io::Read;
 use std::path::{Path, PathBuf};
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -13,6 +12,7 @@ use super::body::Body;
 use super::connection::ConnectionArgs;
 use super::delete::DeleteArgs;
 use super::error::CommandError;
+use super::file::{read, read_text};
 use super::list::ListArgs;
 use super::output::{Column, printable, say};
 use super::place::InPool;
@@ -35,8 +35,6 @@ const DENIED: [Column; 6] = [
 /// No PEM file has it: it has a hash in it.
 const BOUNDARY: &str = "keypost-cc4f0ac76c4b5d3d0b1a6f2a4c0e9d71";
 const CONTENT_TYPE: &str = "multipart/form-data; boundary=keypost-cc4f0ac76c4b5d3d0b1a6f2a4c0e9d71";
-/// More than any root or chain has.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct CertificateArgs {
@@ -172,9 +170,7 @@ impl CertificateArgs {
             }
             Verb::Explain { within, chain, assertion, at } => {
                 let x5c = chain.map(|file| read(&file).and_then(|bytes| entries(&bytes))).transpose()?;
-                let assertion = assertion
-                    .map(|file| read(&file).map(|bytes| String::from_utf8_lossy(&bytes).trim().to_owned()))
-                    .transpose()?;
+                let assertion = assertion.map(|file| read_text(&file)).transpose()?;
                 let body = Body::default()
                     .with_some("x5c", x5c.as_ref())?
                     .with_some("assertion", assertion.as_ref())?
@@ -205,17 +201,6 @@ impl Step {
     fn line(self) -> String {
         format!("  {}  {:<16}  {}", if self.holds { "yes" } else { "NO " }, self.rule, self.detail)
     }
-}
-
-fn read(file: &Path) -> Result<Vec<u8>, CommandError> {
-    let mut bytes = Vec::new();
-    let read = if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes)
-    } else {
-        std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_end(&mut bytes))
-    };
-    read.map_err(|reason| CommandError::File { path: file.to_owned(), reason })?;
-    Ok(bytes)
 }
 
 /// A form with a file.

@@ -15,6 +15,7 @@ mod delete;
 mod device;
 mod env;
 mod error;
+mod file;
 mod import;
 mod keys;
 mod list;

@@ -1,6 +1,5 @@
 //! `keypost revocation`
 
-use std::io::Read;
 use std::path::PathBuf;
 
 use clap::{ArgGroup, Args, Subcommand};
@@ -10,6 +9,7 @@ use super::api::Place;
 use super::body::Body;
 use super::connection::ConnectionArgs;
 use super::error::CommandError;
+use super::file::read_text;
 use super::list::ListArgs;
 use super::output::Column;
 use super::place::InPool;
@@ -21,8 +21,6 @@ const REVOCATIONS: [Column; 5] = [
     ("BY", "revokedBy"),
     ("EXPIRES", "expiresAt"),
 ];
-/// More than any token has.
-const MAX_FILE_BYTES: u64 = 1 << 20;
 
 #[derive(Debug, Args)]
 pub(super) struct RevocationArgs {
@@ -67,8 +65,10 @@ impl RevocationArgs {
         match self.verb {
             Verb::List { within, list } => list.print(&api, output, place(&within), &REVOCATIONS).await,
             Verb::Create { within, token_file, client, jti, exp } => {
+                // A token is a credential: it comes from a file, not from a command line that others may see.
+                let token = token_file.map(|file| read_text(&file)).transpose()?;
                 let body = Body::default()
-                    .with_some("token", token_file.map(read).transpose()?.as_ref())?
+                    .with_some("token", token.as_ref())?
                     .with_some("clientId", client.as_ref())?
                     .with_some("jti", jti.as_ref())?
                     .with_some("exp", exp.as_ref())?;
@@ -80,15 +80,4 @@ impl RevocationArgs {
 
 fn place(within: &InPool) -> Place {
     within.place().then("revocations")
-}
-
-/// A token is a credential: it comes from a file, not from a command line that others may see.
-fn read(file: PathBuf) -> Result<String, CommandError> {
-    let mut bytes = Vec::new();
-    if file.as_os_str() == "-" {
-        std::io::stdin().lock().take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    } else {
-        std::fs::File::open(file)?.take(MAX_FILE_BYTES).read_to_end(&mut bytes)?;
-    }
-    Ok(String::from_utf8_lossy(&bytes).trim().to_owned())
 }

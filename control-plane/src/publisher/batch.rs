@@ -205,8 +205,10 @@ async fn sign_by_kms(
     pool: &PoolRows,
     now: OffsetDateTime,
 ) -> Result<Option<String>, RenderError> {
+    // Asked first: a list takes a while to be deflated.
+    let private = pool.signer(now).map(|(_, signs)| &signs.private);
+    let Some(StoredPrivate::KmsSign { kms_key_id }) = private else { return Ok(None) };
     let Some(list) = StatusList::of(list, bits, pool, &publisher.edge_url, now)? else { return Ok(None) };
-    let StoredPrivate::KmsSign { kms_key_id } = list.private else { return Ok(None) };
     let input = list.claims.signing_input(&list.key.kid)?;
     let signature = publisher.envelopes.kms().sign(&kms_key_id.parse()?, input.as_bytes()).await?;
     match host::verify(&list.key.public, input.as_bytes(), &signature) {

@@ -123,11 +123,7 @@ pub(super) fn pool(
 ) -> Result<SignedDocument, RenderError> {
     let mut signing_key = None;
     let mut ends_at = None;
-    for key in &rows.keys {
-        // Past its end a key signs nothing; that no other has taken its place is for the schedule to say.
-        let Some(signs) = key.signs.as_ref().filter(|signs| signs.ends_at.is_none_or(|end| end > now)) else {
-            continue;
-        };
+    if let Some((key, signs)) = rows.signer(now) {
         let private = match &signs.private {
             StoredPrivate::Local { sealed } => {
                 let key = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;
@@ -143,12 +139,12 @@ pub(super) fn pool(
         ends_at = signs.ends_at;
     }
     let lists: Vec<Kid> = rows.keys.iter().map(|key| key.kid.clone()).collect();
-    let earlier_ttl = rows.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
+    let longest_token_ttl = rows.longest_token_ttl(now).into();
     let document = PoolDocument {
         kind: rows.kind,
         issuer: PoolUrls::new(keys.edge_url, rows.id).issuer,
         token_ttl: rows.token_ttl_seconds.into(),
-        longest_token_ttl: rows.token_ttl_seconds.max(earlier_ttl).into(),
+        longest_token_ttl,
         claims_profile: rows.claims_profile,
         audience: rows.audience,
         jwks: JwkSet { keys: rows.keys.into_iter().map(|key| Jwk::es256(key.public)).collect() },
@@ -276,9 +272,7 @@ impl<'a> StatusList<'a> {
         edge_url: &str,
         now: OffsetDateTime,
     ) -> Result<Option<Self>, RenderError> {
-        let signing = pool.keys.iter().find_map(|key| Some((key, key.signs.as_ref()?)));
-        let signing = signing.filter(|(_, signs)| signs.ends_at.is_none_or(|end| end > now));
-        let Some((key, signs)) = signing else { return Ok(None) };
+        let Some((key, signs)) = pool.signer(now) else { return Ok(None) };
         let window = seconds(pool.max_staleness_seconds);
         let iat = unix(now);
         let exp = iat + window.as_secs();

@@ -57,12 +57,12 @@ fn signer(change: &Change, pool: &PoolRows) -> Result<Option<PrivateKey>, Change
 }
 
 fn document(edge_url: &str, pool: PoolRows, now: OffsetDateTime) -> PoolDocument {
-    let earlier_ttl = pool.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
+    let longest_token_ttl = pool.longest_token_ttl(now).into();
     PoolDocument {
         kind: pool.kind,
         issuer: PoolUrls::new(edge_url, pool.id).issuer,
         token_ttl: pool.token_ttl_seconds.into(),
-        longest_token_ttl: pool.token_ttl_seconds.max(earlier_ttl).into(),
+        longest_token_ttl,
         claims_profile: pool.claims_profile,
         audience: pool.audience,
         jwks: JwkSet { keys: pool.keys.into_iter().map(|key| Jwk::es256(key.public)).collect() },

@@ -16,10 +16,9 @@ use keypost_shared::time::UnixTime;
 use serde_json::{json, value::RawValue};
 use time::{Duration, OffsetDateTime};
 
-use super::Context;
-use super::access::OrgScope;
 use super::audit::Event;
 use super::change::{Change, PROPAGATION};
+use super::{Context, environment};
 use crate::clock::from_unix;
 use crate::entropy::random_uuid;
 use crate::store::device::{Device, DeviceCertificate, DeviceStatus};
@@ -101,7 +100,7 @@ pub async fn take_up(context: &Context, report: &DeviceReport) -> Result<Outcome
 }
 
 async fn take_up_once(context: &Context, report: &DeviceReport) -> Result<Outcome, ReportFailure> {
-    let Some(scope) = scope_of(context, report).await? else { return Ok(Outcome::Void) };
+    let Some(scope) = environment::of_a_report(context, report.pool).await? else { return Ok(Outcome::Void) };
     let seen_at = from_unix(report.seen_at);
     let mut change = Change::begin(context, scope.actor()).await?;
     if seen_at > change.now() + SKEW || seen_at < change.now() - MAX_AGE {
@@ -153,13 +152,6 @@ async fn take_up_once(context: &Context, report: &DeviceReport) -> Result<Outcom
     };
     change.commit().await?;
     Ok(outcome)
-}
-
-async fn scope_of(context: &Context, report: &DeviceReport) -> Result<Option<EnvScope>, StoreError> {
-    let Some((org, env)) = super::environment::of_pool(context, report.pool).await? else { return Ok(None) };
-    let scope = OrgScope::of_the_edge(org);
-    let environment = super::environment::find(context, &scope, &env).await?;
-    Ok(environment.map(|environment| environment.within(&scope)))
 }
 
 /// The edge's own decision, by the rules of now and as of the report's time.

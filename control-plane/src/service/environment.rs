@@ -125,6 +125,13 @@ pub async fn of_pool(context: &Context, pool: PoolId) -> Result<Option<(OrgId, E
     store::environment::of_pool(&mut connection, pool).await
 }
 
+/// The environment of a pool of which the edge has reported something; none where it is gone.
+pub(super) async fn of_a_report(context: &Context, pool: PoolId) -> Result<Option<EnvScope>, StoreError> {
+    let Some((org, env)) = of_pool(context, pool).await? else { return Ok(None) };
+    let scope = OrgScope::of_the_edge(org);
+    Ok(find(context, &scope, &env).await?.map(|environment| environment.within(&scope)))
+}
+
 /// The environments of the organization, by id, after `after`.
 pub async fn list(
     context: &Context,

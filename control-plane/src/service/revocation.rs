@@ -15,11 +15,10 @@ use keypost_shared::status_list::StatusIndex;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::access::OrgScope;
 use super::audit::Event;
 use super::change::{Change, PROPAGATION};
 use super::pool_urls::PoolUrls;
-use super::{ChangeError, Context};
+use super::{ChangeError, Context, EDGE_CATCHES_UP, environment};
 use crate::clock::from_unix;
 use crate::entropy::random_uuid;
 use crate::store::environment::EnvScope;
@@ -68,9 +67,9 @@ impl Outcome {
     }
 }
 
-/// By when what is revoked now is revoked everywhere: flush interval, KV's propagation, and the caches of the edge.
+/// By when what is revoked now is revoked everywhere.
 pub fn effective_by(revoked_at: OffsetDateTime) -> OffsetDateTime {
-    revoked_at + Duration::minutes(2)
+    revoked_at + EDGE_CATCHES_UP
 }
 
 /// Revokes tokens. A token that has been revoked stays as it is.
@@ -83,8 +82,7 @@ pub async fn revoke(
     let Some(pool) = snapshot::pools(change.tx(), &[scope.pool()]).await?.pop() else {
         return Err(ChangeError::Gone);
     };
-    let earlier = pool.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
-    let longest_ttl = Duration::seconds(pool.token_ttl_seconds.max(earlier).into());
+    let longest_ttl = Duration::seconds(pool.longest_token_ttl(now).into());
     let (client_id, jti, expires_at, which) = match to_revoke {
         ToRevoke::Token(text) => {
             let issuer = PoolUrls::new(&change.context().edge_url, scope.pool()).issuer;
@@ -163,21 +161,11 @@ pub async fn known(
 }
 
 async fn take_up_once(context: &Context, report: &RevocationReport) -> Result<Outcome, StoreError> {
-    let Some((org, env)) = super::environment::of_pool(context, report.pool).await? else {
-        return Ok(Outcome::Void);
-    };
-    let scope = OrgScope::of_the_edge(org);
-    let Some(environment) = super::environment::find(context, &scope, &env).await? else {
-        return Ok(Outcome::Void);
-    };
-    let scope = environment.within(&scope);
+    let Some(scope) = environment::of_a_report(context, report.pool).await? else { return Ok(Outcome::Void) };
     let mut change = Change::begin(context, scope.actor()).await?;
     let expires_at = from_unix(report.exp);
     if expires_at <= change.now() {
         return Ok(Outcome::Void);
-    }
-    if store::revoked_token::find(change.tx(), &scope, &report.jti).await?.is_some() {
-        return Ok(Outcome::Known);
     }
     let revoked = RevokedToken {
         id: random_uuid(&mut change.rng()),

@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use super::audit::{Actor, Event};
 use super::change::Change;
-use super::{ChangeError, Context};
+use super::{ChangeError, Context, EDGE_CATCHES_UP};
 use crate::clock::{from_unix, unix};
 use crate::key_maker::{KeyBackend, MadeKey, MakeError};
 use crate::store::environment::EnvScope;
@@ -24,9 +24,6 @@ use crate::store::publication::{Mark, Priority};
 use crate::store::signing_key::{KeyRecord, PoolKeys, PoolOwner};
 use crate::store::{self, StoreError};
 
-/// How long a revoked key may be used at some edge after its pool's document has been written: KV's propagation (60 s, on
-/// Cloudflare's word), KV's cache (30 s) and the isolate's memory (30 s).
-const EDGE_CATCHES_UP: Duration = Duration::from_secs(120);
 /// How long whoever has read a key set may keep it: its `max-age`.
 const KEY_SET_CACHED: Duration = Duration::from_secs(300);
 

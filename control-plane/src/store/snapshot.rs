@@ -71,6 +71,18 @@ pub struct PoolRows {
 }
 
 impl PoolRows {
+    /// The longest lifetime that a token still valid may have, in seconds.
+    pub fn longest_token_ttl(&self, now: OffsetDateTime) -> u32 {
+        let earlier = self.earlier_token_ttl.filter(|(_, until)| *until > now).map_or(0, |(ttl, _)| ttl);
+        self.token_ttl_seconds.max(earlier)
+    }
+
+    /// The key that signs. Past its end a key signs nothing; that no other has taken its place is for the schedule to say.
+    pub fn signer(&self, now: OffsetDateTime) -> Option<(&KeyRow, &SigningRow)> {
+        let signing = self.keys.iter().find_map(|key| Some((key, key.signs.as_ref()?)));
+        signing.filter(|(_, signs)| signs.ends_at.is_none_or(|end| end > now))
+    }
+
     /// The key that signs, where it is encrypted under a data key.
     pub fn envelopes(&self) -> impl Iterator<Item = SealedKey> {
         self.keys.iter().filter_map(|key| match &key.signs.as_ref()?.private {

@@ -6,8 +6,6 @@ use std::time::Duration;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost::clock::{Clock, unix};
-use keypost::edge_reports::EdgeReports;
-use keypost::kv::KvApi;
 use keypost_shared::host;
 use keypost_shared::jwk::JwkSet;
 use keypost_shared::jws::{JwsHeader, UnverifiedJws};
@@ -16,7 +14,7 @@ use rand_chacha::ChaCha20Rng;
 use rand_core::{RngCore, SeedableRng};
 use serde_json::{Value, json};
 
-use crate::support::{TestApp, TestEdge, TestPublisher, eventually};
+use crate::support::{TestApp, TestEdge, eventually};
 
 const ENVIRONMENT: &str = "/api/internal/org/acme/env/prod";
 /// By when a change is known everywhere, in seconds: flush interval, KV's propagation and cache, isolate memory.
@@ -273,9 +271,7 @@ impl World<'_> {
 
     /// Lets the control plane take up and publish everything, and `seconds` pass.
     async fn settle(&mut self, seconds: u64) {
-        let kv = KvApi::new(&self.app.kv.config(), TestPublisher::KV_TIMEOUT).unwrap();
-        let context = self.app.context.clone();
-        EdgeReports { context, kv, interval: Duration::from_secs(3600) }.search().await.unwrap();
+        self.app.edge_reports().search().await.unwrap();
         eventually("everything is published", async || {
             let waiting = "select count(*) from publication where generation > published_generation
                            and (not_before is null or not_before <= now() + interval '1 hour')";

@@ -2,11 +2,7 @@
 
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
 use keypost::clock::{Clock, unix};
-use keypost::edge_reports::EdgeReports;
-use keypost::kv::KvApi;
 use keypost_shared::certificate::CertificateDer;
 use keypost_shared::document::{ClientDocument, ClientStatus, ClientSubject, DeviceDocument};
 use keypost_shared::edge_report::{DeviceReport, EdgeReport, SharedSecret, SignedReport};
@@ -16,7 +12,7 @@ use keypost_shared::time::UnixTime;
 use serde_json::{Value, json};
 
 use crate::housekeeping;
-use crate::support::{Answer, Ca, DeviceCertificate, Fault, TestApp, TestPublisher, eventually, secret};
+use crate::support::{Answer, Ca, DeviceCertificate, Fault, TestApp, eventually, secret};
 
 const DEVICES: &str = "/api/internal/org/acme/env/prod/device";
 const POOL: &str = "/api/internal/org/acme/env/prod/pool";
@@ -58,25 +54,9 @@ impl Fleet {
         })
     }
 
-    fn sign(&self, report: &EdgeReport) -> SignedReport {
-        let secret = &SharedSecret::parse_list(&secret(3)).unwrap()[0];
-        SignedReport::sign(secret, report, self.now()).unwrap()
-    }
-
-    async fn post(&self, signed: &SignedReport) -> Answer {
-        let request = Request::builder()
-            .method("POST")
-            .uri("/api/edge/report")
-            .header("content-type", "application/json")
-            .header("keypost-timestamp", signed.timestamp.to_string())
-            .header("keypost-signature", &signed.signature)
-            .body(Body::from(signed.body.clone()));
-        self.app.send(request.unwrap()).await
-    }
-
     /// Reports a device, and says what came of it.
     async fn seen(&self, device: &str, certificate: &DeviceCertificate) -> Value {
-        let answer = self.post(&self.sign(&self.report(device, certificate))).await;
+        let answer = self.app.post_report(&self.app.sign_report(&self.report(device, certificate))).await;
         assert_eq!(answer.status, 200, "{}", answer.text);
         answer.json()
     }
@@ -97,7 +77,7 @@ impl Fleet {
 
     /// Leaves a report in KV, as the edge does.
     fn leave(&self, report: &EdgeReport) {
-        self.app.kv.write(&report.kv_key().to_string(), &self.sign(report).to_kv());
+        self.app.kv.write(&report.kv_key().to_string(), &self.app.sign_report(report).to_kv());
     }
 
     /// The lines of `/metrics` on reports that are not 0, without their common beginning.
@@ -126,16 +106,8 @@ impl Fleet {
 
     /// How many reports have been taken up from KV, and how much junk was there.
     async fn search(&self) -> (usize, usize) {
-        let found = self.edge_reports().search().await.unwrap();
+        let found = self.app.edge_reports().search().await.unwrap();
         (found.taken_up, found.junk)
-    }
-
-    fn edge_reports(&self) -> EdgeReports {
-        EdgeReports {
-            context: self.app.context.clone(),
-            kv: KvApi::new(&self.app.kv.config(), TestPublisher::KV_TIMEOUT).unwrap(),
-            interval: Duration::from_secs(3600),
-        }
     }
 }
 
@@ -190,7 +162,7 @@ async fn a_device_that_came_by_certificate_is_made_as_the_edge_made_it() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn only_the_edge_can_report() {
     let fleet = Fleet::auto().await;
-    let good = fleet.sign(&fleet.report("pos-1", &fleet.root.device("05243", "pos-1")));
+    let good = fleet.app.sign_report(&fleet.report("pos-1", &fleet.root.device("05243", "pos-1")));
     let old = SignedReport { timestamp: UnixTime(good.timestamp.0 - 1), ..good.clone() };
     let other = SharedSecret::parse_list(&secret(9)).unwrap().remove(0);
     let report = fleet.report("pos-1", &fleet.root.device("05243", "pos-1"));
@@ -198,12 +170,12 @@ async fn only_the_edge_can_report() {
     let changed = SignedReport { body: good.body.replace("pos-1", "pos-2"), ..good.clone() };
     let unsigned = SignedReport { signature: String::new(), ..good.clone() };
     for wrong in [&old, &by_other, &changed, &unsigned] {
-        fleet.post(wrong).await.assert_problem(401, "report_not_authentic");
+        fleet.app.post_report(wrong).await.assert_problem(401, "report_not_authentic");
     }
     let large = SignedReport { body: "x".repeat(129 * 1024), ..good.clone() };
-    fleet.post(&large).await.assert_problem(413, "body_too_large");
+    fleet.app.post_report(&large).await.assert_problem(413, "body_too_large");
     fleet.app.clock.advance(Duration::from_secs(301));
-    fleet.post(&good).await.assert_problem(401, "report_not_authentic");
+    fleet.app.post_report(&good).await.assert_problem(401, "report_not_authentic");
     assert_eq!(fleet.count().await, 0);
 }
 
@@ -293,11 +265,11 @@ async fn a_report_from_before_the_devices_deletion_is_void() {
     let fleet = Fleet::auto().await;
     let certificate = fleet.root.device("05243", "pos-1");
     fleet.seen("pos-1", &certificate).await;
-    let late = fleet.sign(&fleet.report("pos-1", &certificate));
+    let late = fleet.app.sign_report(&fleet.report("pos-1", &certificate));
     let deleted = fleet.app.call("DELETE", &format!("{DEVICES}/pos-1?cascade=true"), None).await;
     assert_eq!(deleted.status, 204, "{}", deleted.text);
     fleet.published("pos-1", "no document", |document| document.is_none()).await;
-    assert_eq!(fleet.post(&late).await.json(), json!({"outcome": "void"}));
+    assert_eq!(fleet.app.post_report(&late).await.json(), json!({"outcome": "void"}));
     assert_eq!(fleet.count().await, 0);
     // Deleting forgets a device: it may come back.
     fleet.app.clock.advance(Duration::from_secs(2));
@@ -365,10 +337,13 @@ async fn reports_whose_post_was_lost_are_taken_up_from_kv() {
     }
     // What somebody else wrote there, and a report under another's name.
     let report = fleet.report("pos-8", &fleet.root.device("05243", "pos-8"));
-    fleet.app.kv.write(&format!("v1/edge/{}/report/pos-9", fleet.pool), &fleet.sign(&report).to_kv());
+    fleet
+        .app
+        .kv
+        .write(&format!("v1/edge/{}/report/pos-9", fleet.pool), &fleet.app.sign_report(&report).to_kv());
     fleet.app.kv.write("v1/edge/junk", "junk");
     let before = fleet.app.kv.keys().into_iter().filter(|key| !key.starts_with("v1/edge/")).count();
-    let found = fleet.edge_reports().search().await.unwrap();
+    let found = fleet.app.edge_reports().search().await.unwrap();
     assert_eq!((found.taken_up, found.junk), (7, 2));
     assert_eq!(fleet.count().await, 7);
     assert!(!fleet.app.kv.keys().iter().any(|key| key.starts_with("v1/edge/")), "{:?}", fleet.app.kv.keys());
@@ -380,12 +355,14 @@ async fn reports_whose_post_was_lost_are_taken_up_from_kv() {
 async fn a_thousand_reports_at_once_make_exactly_a_thousand_devices() {
     let fleet = Fleet::auto().await;
     let names: Vec<String> = (0..1000).map(|number| format!("pos-{number}")).collect();
-    let reports: Vec<SignedReport> =
-        names.iter().map(|name| fleet.sign(&fleet.report(name, &fleet.root.device("05243", name)))).collect();
+    let reports: Vec<SignedReport> = names
+        .iter()
+        .map(|name| fleet.app.sign_report(&fleet.report(name, &fleet.root.device("05243", name))))
+        .collect();
     // Each comes twice, and whoever is told to come later does.
     let deliver = async |signed: &SignedReport| {
         loop {
-            let answer = fleet.post(signed).await;
+            let answer = fleet.app.post_report(signed).await;
             match answer.status.as_u16() {
                 200 => break answer.json()["outcome"].as_str().unwrap().to_owned(),
                 503 => tokio::time::sleep(Duration::from_millis(50)).await,
@@ -458,11 +435,11 @@ async fn what_comes_of_reports_is_counted_and_what_waits_in_kv_is_told() {
     let fleet = Fleet::auto().await;
     assert_eq!(fleet.metrics().await, [""; 0]);
     let certificate = fleet.root.device("05243", "pos-1");
-    let early = fleet.sign(&EdgeReport::Device(DeviceReport {
+    let early = fleet.app.sign_report(&EdgeReport::Device(DeviceReport {
         seen_at: UnixTime(fleet.now().0 + 3600),
         ..device_of(&fleet.report("pos-1", &certificate))
     }));
-    assert_eq!(fleet.post(&early).await.json(), json!({"outcome": "void"}));
+    assert_eq!(fleet.app.post_report(&early).await.json(), json!({"outcome": "void"}));
     fleet.seen("pos-1", &certificate).await;
     fleet.seen("pos-1", &certificate).await;
     fleet.seen("pos-2", &fleet.root.device("99999", "pos-2")).await;
@@ -470,7 +447,7 @@ async fn what_comes_of_reports_is_counted_and_what_waits_in_kv_is_told() {
     fleet.app.device("pos-4").await;
     fleet.seen("pos-4", &fleet.root.device("05243", "pos-4")).await;
     fleet.app.kv.write("v1/edge/junk", "junk");
-    fleet.edge_reports().search().await.unwrap();
+    fleet.app.edge_reports().search().await.unwrap();
     let counted = [
         "_refused_total{code=\"chain_bad_signature\"} 1",
         "_refused_total{code=\"device_not_matched\"} 1",
@@ -489,10 +466,10 @@ async fn what_comes_of_reports_is_counted_and_what_waits_in_kv_is_told() {
     }
     fleet.app.kv.fail_next([Fault::RefuseEach("v1/edge/".to_owned())]);
     // Whether it breaks off or not.
-    let _ = fleet.edge_reports().search().await;
+    let _ = fleet.app.edge_reports().search().await;
     assert_eq!(fleet.metrics().await.last().unwrap(), "_waiting 3");
     fleet.app.kv.recover();
-    fleet.edge_reports().search().await.unwrap();
+    fleet.app.edge_reports().search().await.unwrap();
     assert_eq!(fleet.metrics().await.last().unwrap(), "_waiting 0");
     // Who does not search does not know.
     fleet.app.context.metrics.edge_reports_waiting(None);

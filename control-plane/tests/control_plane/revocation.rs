@@ -3,17 +3,13 @@
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-use axum::body::Body;
-use axum::http::Request;
 use keypost::clock::{Clock, unix};
-use keypost::edge_reports::EdgeReports;
-use keypost::kv::KvApi;
 use keypost::service::access::Permission;
 use keypost_shared::crypto::Crypto;
 use keypost_shared::document::{
     ClientDocument, DeviceDocument, PoolDocument, Revoked, RevokedDocument, Verified,
 };
-use keypost_shared::edge_report::{EdgeReport, RevocationReport, SharedSecret, SignedReport};
+use keypost_shared::edge_report::{EdgeReport, RevocationReport};
 use keypost_shared::host::{self, HostCrypto, PrivateKey};
 use keypost_shared::id::{ClientId, DeviceId, PoolId};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
@@ -23,7 +19,7 @@ use keypost_shared::status_list::{StatusBits, StatusBlock, StatusIndex, StatusLi
 use serde_json::{Value, json};
 
 use crate::housekeeping;
-use crate::support::{Answer, TestApp, TestPublisher, eventually, secret};
+use crate::support::{Answer, TestApp, eventually, secret};
 
 const CLIENTS: &str = "/api/internal/org/acme/env/prod/client";
 const DEVICES: &str = "/api/internal/org/acme/env/prod/device";
@@ -168,30 +164,6 @@ impl Pool {
             idx: index.map(|index| index.idx),
             revoked_at: now,
         })
-    }
-
-    fn sign_report(&self, report: &EdgeReport) -> SignedReport {
-        let secret = &SharedSecret::parse_list(&secret(3)).unwrap()[0];
-        SignedReport::sign(secret, report, unix(self.app.clock.now())).unwrap()
-    }
-
-    async fn post(&self, signed: &SignedReport) -> Answer {
-        let request = Request::builder()
-            .method("POST")
-            .uri("/api/edge/report")
-            .header("content-type", "application/json")
-            .header("keypost-timestamp", signed.timestamp.to_string())
-            .header("keypost-signature", &signed.signature)
-            .body(Body::from(signed.body.clone()));
-        self.app.send(request.unwrap()).await
-    }
-
-    fn sweep(&self) -> EdgeReports {
-        EdgeReports {
-            context: self.app.context.clone(),
-            kv: KvApi::new(&self.app.kv.config(), TestPublisher::KV_TIMEOUT).unwrap(),
-            interval: Duration::from_secs(3600),
-        }
     }
 }
 
@@ -432,12 +404,12 @@ async fn a_token_that_many_revoke_at_once_costs_one_bit() {
     let (client, _) = pool.service().await;
     let block = pool.block(&client).await.unwrap();
     let token = pool.token(&client, "once", block.next_index(0)).await;
-    let report = pool.sign_report(&pool.report(&client, "once", block.next_index(0)));
+    let report = pool.app.sign_report(&pool.report(&client, "once", block.next_index(0)));
     let (a, b, c, d, e) = tokio::join!(
         pool.revoke(json!({"token": token})),
-        pool.post(&report),
+        pool.app.post_report(&report),
         pool.revoke(json!({"token": token})),
-        pool.post(&report),
+        pool.app.post_report(&report),
         pool.revoke(json!({"token": token})),
     );
     for answer in [&a, &b, &c, &d, &e] {
@@ -456,9 +428,12 @@ async fn what_a_client_revoked_at_the_edge_is_taken_up_once() {
     let (client, _) = pool.service().await;
     let block = pool.block(&client).await.unwrap();
     let report = pool.report(&client, "by-post", block.next_index(0));
-    let answer = pool.post(&pool.sign_report(&report)).await;
+    let answer = pool.app.post_report(&pool.app.sign_report(&report)).await;
     assert_eq!((answer.status.as_u16(), answer.json()), (200, json!({"outcome": "revoked"})));
-    assert_eq!(pool.post(&pool.sign_report(&report)).await.json(), json!({"outcome": "known"}));
+    assert_eq!(
+        pool.app.post_report(&pool.app.sign_report(&report)).await.json(),
+        json!({"outcome": "known"})
+    );
     pool.settled().await;
     assert_eq!(pool.bits(block).await, 1);
     let listed = pool.app.call("GET", &pool.path(), None).await.json();
@@ -468,33 +443,36 @@ async fn what_a_client_revoked_at_the_edge_is_taken_up_once() {
     let block = pool.block(&client).await.unwrap();
     let report = pool.report(&client, "by-kv", block.next_index(0));
     let key = report.kv_key().to_string();
-    pool.app.kv.write(&key, &pool.sign_report(&report).to_kv());
+    pool.app.kv.write(&key, &pool.app.sign_report(&report).to_kv());
     let of_another = EdgeKey::Revocation(pool.pool, "moved".parse().unwrap()).to_string();
-    pool.app.kv.write(&of_another, &pool.sign_report(&report).to_kv());
-    let found = pool.sweep().search().await.unwrap();
+    pool.app.kv.write(&of_another, &pool.app.sign_report(&report).to_kv());
+    let found = pool.app.edge_reports().search().await.unwrap();
     assert_eq!((found.taken_up, found.junk), (1, 1));
     pool.settled().await;
     assert_eq!(pool.bits(block).await, 0b11);
     let keys = pool.app.kv.keys();
     assert!(keys.contains(&key) && !keys.contains(&of_another), "{keys:?}");
-    let found = pool.sweep().search().await.unwrap();
+    let found = pool.app.edge_reports().search().await.unwrap();
     assert_eq!((found.taken_up, found.junk), (0, 0));
 
     // Without a place in a list, the edge's own entry is all there is.
     let report = pool.report(&client, "without", None);
-    assert_eq!(pool.post(&pool.sign_report(&report)).await.json(), json!({"outcome": "revoked"}));
+    assert_eq!(
+        pool.app.post_report(&pool.app.sign_report(&report)).await.json(),
+        json!({"outcome": "revoked"})
+    );
     pool.settled().await;
     assert_eq!(pool.bits(block).await, 0b11);
 
     // Of a pool that nobody has, and of a token that has expired.
     let EdgeReport::Revocation(mut gone) = report else { panic!() };
     gone.pool = PoolId(uuid::Uuid::from_u128(1));
-    let answer = pool.post(&pool.sign_report(&EdgeReport::Revocation(gone.clone()))).await;
+    let answer = pool.app.post_report(&pool.app.sign_report(&EdgeReport::Revocation(gone.clone()))).await;
     assert_eq!(answer.json(), json!({"outcome": "void"}));
     gone.pool = pool.pool;
     gone.jti = "late".parse().unwrap();
     gone.exp = unix(pool.app.clock.now());
-    let answer = pool.post(&pool.sign_report(&EdgeReport::Revocation(gone))).await;
+    let answer = pool.app.post_report(&pool.app.sign_report(&EdgeReport::Revocation(gone))).await;
     assert_eq!(answer.json(), json!({"outcome": "void"}));
 }
 

@@ -5,16 +5,19 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
+use keypost::clock::{Clock, unix};
 use keypost::config::{Mode, RateLimitConfig};
 use keypost::crypto_at_rest::MasterKey;
+use keypost::edge_reports::EdgeReports;
 use keypost::entropy::SystemEntropy;
 use keypost::http::{self, App, PeerAddress};
 use keypost::key_maker::KeyMaker;
+use keypost::kv::KvApi;
 use keypost::root::RootPlace;
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::{self, Context};
-use keypost_shared::edge_report::SharedSecret;
+use keypost_shared::edge_report::{EdgeReport, SharedSecret, SignedReport};
 use keypost_shared::secret::{ApiKey, KeyKind};
 use keypost_shared::signing_key::Times;
 use rand_core::OsRng;
@@ -162,6 +165,33 @@ impl TestApp {
             status: parts.status,
             headers: parts.headers,
             text: String::from_utf8(bytes.into()).unwrap(),
+        }
+    }
+
+    /// A report of the edge, signed now.
+    pub(crate) fn sign_report(&self, report: &EdgeReport) -> SignedReport {
+        let secret = &SharedSecret::parse_list(&secret(3)).unwrap()[0];
+        SignedReport::sign(secret, report, unix(self.clock.now())).unwrap()
+    }
+
+    /// Posts a report, as the edge does.
+    pub(crate) async fn post_report(&self, signed: &SignedReport) -> Answer {
+        let request = Request::builder()
+            .method("POST")
+            .uri("/api/edge/report")
+            .header("content-type", "application/json")
+            .header("keypost-timestamp", signed.timestamp.to_string())
+            .header("keypost-signature", &signed.signature)
+            .body(Body::from(signed.body.clone()));
+        self.send(request.unwrap()).await
+    }
+
+    /// The search for reports in KV.
+    pub(crate) fn edge_reports(&self) -> EdgeReports {
+        EdgeReports {
+            context: self.context.clone(),
+            kv: KvApi::new(&self.kv.config(), TestPublisher::KV_TIMEOUT).unwrap(),
+            interval: Duration::from_secs(3600),
         }
     }
 
