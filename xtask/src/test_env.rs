@@ -46,6 +46,8 @@ pub struct TestEnv {
     pub wrangler: PathBuf,
     /// A Python with the test clients.
     pub python: PathBuf,
+    /// A Chromium, or a browser that is built of it.
+    pub chromium: PathBuf,
     /// The folder with psql, pg_dump, pgbench and the server itself; absent where the server is somebody's own.
     pub postgres_bin: Option<PathBuf>,
     /// The URL of a PostgreSQL superuser.

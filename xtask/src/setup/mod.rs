@@ -2,6 +2,7 @@
 //! sure, at once if it is there already.
 
 pub mod cache;
+pub mod chromium;
 mod debian;
 pub mod node;
 pub mod postgres;

@@ -15,6 +15,7 @@ use crate::{
     repo::Repo,
     setup::{
         cache::Cache,
+        chromium,
         node::Node,
         postgres::PostgresPrograms,
         python::Python,
@@ -44,6 +45,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: TestOptions) -> Result<Exit
     let cache = Cache::open()?;
     let node = Node::ensure(repo).await?;
     let python = Python::ensure(repo, &cache).await?;
+    let chromium = chromium::ensure().await?;
     let worker = WorkerBuild::ensure(repo, &cache, &node, Profile::Release).await?;
     let database = Database::ensure(repo, xtask, &python).await?;
 
@@ -70,6 +72,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: TestOptions) -> Result<Exit
         node: node.node,
         wrangler: node.wrangler,
         python: python.python,
+        chromium,
         postgres_bin: database.programs(),
         database_admin_url: database.admin_url(),
         scratch,
