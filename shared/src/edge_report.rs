@@ -53,14 +53,14 @@ pub struct DeviceReport {
     pub seen_at: UnixTime,
 }
 
-/// A token that the edge has verified and that its own client has revoked (RFC 7009).
+/// A token that the edge has verified and that its own client, or the app that a person signed in to, has revoked (RFC 7009).
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct RevocationReport {
     /// The pool.
     pub pool: PoolId,
     /// The token.
     pub jti: TokenId,
-    /// Whose it is.
+    /// Whose place in the status lists it uses: its client's, or its session's.
     pub client_id: ClientId,
     /// When it expires: until then the report stays in KV.
     pub exp: UnixTime,

@@ -153,6 +153,32 @@ uuid_id!(
     /// A client pool: the unit that owns an issuer, keys, trust anchors, clients and revocations.
     PoolId
 );
+uuid_id!(
+    /// A client app of single sign-on (design §10): the claim `clientAppId`, and the client id at the sso pool.
+    SsoAppId
+);
+uuid_id!(
+    /// A person: the owner of an organization, or the user of a client app.
+    UserId
+);
+uuid_id!(
+    /// A sign-in with all that comes of it: the claim `sid`.
+    SessionId
+);
+
+/// In a pool's status lists, a session has a place as a client has.
+impl From<SessionId> for ClientId {
+    fn from(session: SessionId) -> Self {
+        Self(session.0.hyphenated().to_string())
+    }
+}
+
+/// At the edge, a client app is a client.
+impl From<SsoAppId> for ClientId {
+    fn from(app: SsoAppId) -> Self {
+        Self(app.0.hyphenated().to_string())
+    }
+}
 
 impl ClientAppId {
     /// `client`: the app of a device for which nobody has named another.

@@ -5,7 +5,7 @@ use serde::Deserialize;
 use serde_json::value::RawValue;
 
 use crate::crypto::{Crypto, CryptoError};
-use crate::id::{ClientId, TokenId};
+use crate::id::{ClientId, SessionId, TokenId};
 use crate::jwk::JwkSet;
 use crate::jws::{JwsError, JwsHeader, UnverifiedJws};
 use crate::status_list::StatusIndex;
@@ -64,6 +64,18 @@ pub struct TokenClaims {
     /// The client that asked for it; none for people's.
     #[serde(default)]
     pub client_id: Option<ClientId>,
+    /// For people's: the sign-in that it comes of.
+    #[serde(default)]
+    pub sid: Option<SessionId>,
+    /// For people's: the client app that it was issued for; none for an owner's.
+    #[serde(default, rename = "clientAppId")]
+    pub client_app_id: Option<ClientId>,
+    /// For people's: the organization whose they are.
+    #[serde(default, rename = "organizationId")]
+    pub organization_id: Option<String>,
+    /// For people's: `ORG_OWNER` or `CLIENT_USER`.
+    #[serde(default, rename = "userType")]
+    pub user_type: Option<String>,
     /// For whom it is meant: a string or some.
     #[serde(default)]
     pub aud: Option<Box<RawValue>>,
@@ -152,6 +164,22 @@ impl TokenClaims {
         let list: u32 = number.parse().ok()?;
         let index = StatusIndex { list, idx: *idx };
         (index.uri(&self.iss) == *uri).then_some(index)
+    }
+
+    /// The client that it was issued to: the app, for people's.
+    pub fn issued_to(&self) -> Option<&ClientId> {
+        self.client_id.as_ref().or(self.client_app_id.as_ref())
+    }
+
+    /// Whose place in the status lists it uses: a client's, or for people's their session's.
+    pub fn status_holder(&self) -> Option<ClientId> {
+        self.client_id.clone().or_else(|| self.sid.map(ClientId::from))
+    }
+
+    /// Whether it is a person's access token, and nothing else that is signed for them, such as an ID token: that has no
+    /// status, because nobody asks for one.
+    pub fn is_of_a_person(&self) -> bool {
+        self.client_id.is_none() && self.sid.is_some() && self.user_type.is_some() && self.has_status()
     }
 
     /// Whether it says that its status can be found somewhere.

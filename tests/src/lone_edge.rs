@@ -166,6 +166,7 @@ impl LoneEdge {
             bind_to_certificate: false,
             revocation_shards: SHARDS,
             status_lists: 1,
+            sign_in_url: None,
             deleted: false,
         };
         LonePool { id, document, signing }

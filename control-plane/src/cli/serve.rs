@@ -85,7 +85,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         metrics: metrics.clone(),
         api_key_uses: ApiKeyUses::default(),
         edge_url: config.edge_url.clone(),
-        public_url: config.public_url,
+        public_url: config.public_url.clone(),
         mode: config.mode,
         edge_secrets: config.edge_secrets,
         late_after: config.late_after,
@@ -118,6 +118,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         envelopes: Envelopes::new(context.kms.clone()),
         sealing_key: config.sealing_key,
         edge_url: config.edge_url,
+        public_url: config.public_url,
         settings: PublisherSettings::new(
             config.kv.batch_size,
             config.publisher_schedule,

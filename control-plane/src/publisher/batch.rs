@@ -143,6 +143,7 @@ pub(super) async fn digests(
             master_key: &publisher.master_key,
             sealing_key: &publisher.sealing_key,
             edge_url: &publisher.edge_url,
+public_url: &publisher.public_url,
         };
         let mut outdated = Vec::new();
         for ((key, at), leased) in written.into_iter().zip(leased) {
@@ -376,6 +377,7 @@ fn render_all(
         master_key,
         sealing_key: &publisher.sealing_key,
         edge_url: &publisher.edge_url,
+        public_url: &publisher.public_url,
     });
     let mut batch = RenderedBatch::default();
     for leased in leased {

@@ -115,6 +115,8 @@ pub struct Publisher {
     pub sealing_key: SealingKey,
     /// The prefix of every issuer.
     pub edge_url: String,
+    /// This control plane's public URL, where people sign in.
+    pub public_url: String,
     /// Times and sizes.
     pub settings: PublisherSettings,
     /// Who wakes it, and who waits for it.

@@ -8,7 +8,7 @@ use keypost_shared::client_jwk::ClientJwks;
 use keypost_shared::crypto::CryptoError;
 use keypost_shared::document::{
     ClientDocument, ClientStatus, ClientSubject, DeviceClaims, DeviceDocument, Document, PoolDocument,
-    PoolSigningKey, PrivateHalf, Stamp, StoredSecret, TrustDocument, content_digest,
+    PoolKind, PoolSigningKey, PrivateHalf, Stamp, StoredSecret, TrustDocument, content_digest,
 };
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::Kid;
@@ -88,6 +88,8 @@ pub(super) struct Keys<'a> {
     pub(super) master_key: &'a MasterKey,
     pub(super) sealing_key: &'a SealingKey,
     pub(super) edge_url: &'a str,
+    /// Where people sign in.
+    pub(super) public_url: &'a str,
 }
 
 pub(super) async fn trust(
@@ -157,6 +159,7 @@ pub(super) fn pool(
         bind_to_certificate: rows.bind_to_certificate,
         revocation_shards: rows.revocation_shards,
         status_lists: rows.status_lists,
+        sign_in_url: (rows.kind == PoolKind::Sso).then(|| keys.public_url.to_owned()),
         deleted: false,
     };
     let window = seconds(rows.max_staleness_seconds);

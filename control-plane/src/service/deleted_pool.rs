@@ -75,6 +75,8 @@ fn document(edge_url: &str, pool: PoolRows, now: OffsetDateTime) -> PoolDocument
         bind_to_certificate: false,
         revocation_shards: 0,
         status_lists: pool.status_lists,
+        // Nobody signs in any more.
+        sign_in_url: None,
         deleted: true,
     }
 }

@@ -53,6 +53,9 @@ pub struct PoolDocument {
     /// How many Token Status Lists the pool has.
     #[serde(default)]
     pub status_lists: u32,
+    /// For pools of kind `sso`: the control plane's public URL, at which people sign in.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub sign_in_url: Option<String>,
     /// Whether the pool has been deleted: what verifies its tokens is still there, and nothing else.
     #[serde(default)]
     pub deleted: bool,

@@ -1,7 +1,8 @@
 //! `POST /{pool}/oauth2/introspect` (RFC 7662): whether a token counts now.
 //!
 //! A service client with the scope `introspect` may ask about any token of its pool, every client about its own. Whoever
-//! else has authenticated learns nothing: `{"active": false}`.
+//! else has authenticated learns nothing: `{"active": false}`. The clients of a pool of people are its organization's client
+//! apps, all of which may ask.
 
 use serde::Serialize;
 use serde_json::value::RawValue;
@@ -17,7 +18,7 @@ use super::token::read_form;
 use super::{Context, Edge};
 use crate::device_certificate::ProvisioningMode;
 use crate::document::{ClientDocument, ClientSubject, PoolKind};
-use crate::id::{ClientId, DeviceId, PoolId, TokenId};
+use crate::id::{ClientId, DeviceId, PoolId, SessionId, TokenId};
 use crate::issued_token::TokenClaims;
 use crate::oauth::OAuthError;
 use crate::time::UnixTime;
@@ -43,6 +44,14 @@ struct Active<'a> {
     aud: Option<&'a RawValue>,
     iss: &'a str,
     jti: &'a TokenId,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    sid: Option<SessionId>,
+    #[serde(rename = "userType", skip_serializing_if = "Option::is_none")]
+    user_type: Option<&'a str>,
+    #[serde(rename = "organizationId", skip_serializing_if = "Option::is_none")]
+    organization_id: Option<&'a str>,
+    #[serde(rename = "clientAppId", skip_serializing_if = "Option::is_none")]
+    client_app_id: Option<&'a ClientId>,
     /// What it is bound to (RFC 8705 §3.2).
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<&'a RawValue>,
@@ -67,7 +76,7 @@ impl<P: Platform> Edge<P> {
         let answer = Active {
             active: true,
             scope: claims.scope.as_ref().and_then(|scope| scope.to_text()),
-            client_id: claims.client_id.as_ref(),
+            client_id: claims.issued_to(),
             username: claims.username.as_deref(),
             token_type: "Bearer",
             exp: claims.exp,
@@ -76,6 +85,10 @@ impl<P: Platform> Edge<P> {
             aud: claims.aud.as_deref(),
             iss: &claims.iss,
             jti: &claims.jti,
+            sid: claims.sid,
+            user_type: claims.user_type.as_deref(),
+            organization_id: claims.organization_id.as_deref(),
+            client_app_id: claims.client_app_id.as_ref(),
             cnf: claims.cnf.as_deref(),
         };
         let body = serde_json::to_vec(&answer).map_err(|error| {
@@ -110,7 +123,7 @@ impl<P: Platform> Edge<P> {
         match pool.document.kind {
             PoolKind::Device => self.its_client_counts(context, loaded, claims).await,
             // People are in no record: what ends their sessions sets bits.
-            PoolKind::Sso => Ok(claims.client_id.is_none()),
+            PoolKind::Sso => Ok(claims.is_of_a_person()),
         }
     }
 

@@ -282,7 +282,7 @@ impl<P: Platform> Edge<P> {
             }
         };
         let jwks = serde_json::to_vec(&document.jwks)?;
-        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of_device_pool(&document))?;
+        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of(&document))?;
         let (anchors, problems) = PoolAnchors::read(&document.trust_anchors);
         for problem in problems {
             let detail = format!("v1/pool/{id}: a root that cannot be read: {problem}");

@@ -6,6 +6,7 @@ use super::pool::{Freshness, Pool};
 use super::revocation::RevokedToken;
 use super::token::read_form;
 use super::{Context, Edge};
+use crate::document::PoolKind;
 use crate::edge_report::{EdgeReport, RevocationReport};
 use crate::id::PoolId;
 use crate::issued_token::{TokenClaims, TokenError, UnverifiedToken};
@@ -30,7 +31,11 @@ impl<P: Platform> Edge<P> {
         // `token_type_hint` would only say where to look first (RFC 7009 §2.1).
         let token = form.get("token").ok_or(OAuthError::InvalidRequest("token is missing"))?;
         let claims = self.verify_token(context, &loaded.pool, token).await?;
-        if let Some(claims) = claims.filter(|claims| claims.client_id.as_ref() == Some(&client.id)) {
+        let its_own = |claims: &TokenClaims| {
+            let kind = loaded.pool.document.kind;
+            claims.issued_to() == Some(&client.id) && (kind == PoolKind::Device || claims.is_of_a_person())
+        };
+        if let Some(claims) = claims.filter(its_own) {
             self.accept_revocation(context, &loaded.pool, claims).await?;
         }
         Ok(Response::secret_empty(200))
@@ -69,7 +74,7 @@ impl<P: Platform> Edge<P> {
             return Ok(());
         }
         let token = RevokedToken::of(&claims);
-        let Some(client_id) = claims.client_id else { return Ok(()) };
+        let Some(client_id) = claims.status_holder() else { return Ok(()) };
         let report = EdgeReport::Revocation(RevocationReport {
             pool: pool.id,
             jti: claims.jti,

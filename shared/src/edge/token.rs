@@ -10,7 +10,7 @@ use super::pool::{Freshness, Loaded, Pool, PoolSigner};
 use super::{Context, Edge};
 use crate::access_token::AccessToken;
 use crate::certificate::Fingerprint;
-use crate::document::ClientDocument;
+use crate::document::{ClientDocument, PoolKind};
 use crate::id::{ClientId, PoolId};
 use crate::jws;
 use crate::oauth::{Form, JWT_BEARER_GRANT, OAuthError};
@@ -51,6 +51,8 @@ impl<P: Platform> Edge<P> {
         let loaded = self.load_live_pool(context, pool, Freshness::Current).await?;
         let form = read_form(request)?;
         match form.get("grant_type") {
+            // The same for everybody, before anything is looked up: there is nothing to be learnt from it.
+            Some(_) if loaded.pool.document.kind == PoolKind::Sso => Err(OAuthError::IssuedElsewhere),
             None => Err(OAuthError::InvalidRequest("grant_type is missing")),
             Some("client_credentials") => self.client_credentials(context, loaded, request, &form).await,
             Some(JWT_BEARER_GRANT) => self.jwt_bearer(context, loaded, request, &form).await,

@@ -38,6 +38,9 @@ pub enum OAuthError {
     /// 400: a grant type that is not offered.
     #[error("this grant_type is not supported")]
     UnsupportedGrantType,
+    /// 400: whatever the grant type, this pool's tokens are people's, and come from the control plane.
+    #[error("nothing is issued here: people sign in at the endpoints that the metadata of this issuer names")]
+    IssuedElsewhere,
     /// 404: no such pool.
     #[error("there is no such client pool")]
     UnknownPool,
@@ -57,7 +60,8 @@ impl OAuthError {
             | Self::InvalidForm(_)
             | Self::InvalidGrant(_)
             | Self::InvalidScope(_)
-            | Self::UnsupportedGrantType => 400,
+            | Self::UnsupportedGrantType
+            | Self::IssuedElsewhere => 400,
             Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => 401,
             Self::UnknownPool | Self::UnknownStatusList => 404,
             Self::MethodNotAllowed => 405,
@@ -78,7 +82,7 @@ impl OAuthError {
             Self::InvalidClient { .. } | Self::InvalidClientAssertion(_) => "invalid_client",
             Self::InvalidGrant(_) => "invalid_grant",
             Self::InvalidScope(_) => "invalid_scope",
-            Self::UnsupportedGrantType => "unsupported_grant_type",
+            Self::UnsupportedGrantType | Self::IssuedElsewhere => "unsupported_grant_type",
             Self::TemporarilyUnavailable => "temporarily_unavailable",
         }
     }
@@ -107,6 +111,7 @@ mod tests {
             OAuthError::MethodNotAllowed,
             OAuthError::InvalidClient { by_header: true },
             OAuthError::UnsupportedGrantType,
+            OAuthError::IssuedElsewhere,
             OAuthError::UnknownPool,
             OAuthError::UnknownStatusList,
             OAuthError::TemporarilyUnavailable,

@@ -8,4 +8,4 @@ mod metadata;
 pub use client_credentials::{ClientAuthentication, ClientCredentials, PresentedBy};
 pub use error::OAuthError;
 pub use form::{Form, FormError};
-pub use metadata::{AuthorizationServerMetadata, JWT_BEARER_GRANT};
+pub use metadata::{AuthorizationServerMetadata, JWT_BEARER_GRANT, TOKEN_EXCHANGE_GRANT};

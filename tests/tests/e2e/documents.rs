@@ -109,6 +109,7 @@ async fn a_document_signed_by_another_key_does_not_count() {
         bind_to_certificate: false,
         revocation_shards: 0,
         status_lists: 0,
+        sign_in_url: None,
         deleted: false,
     };
     let stamp = Stamp { version: u64::MAX / 2, iat: now, next_update: Some(now + 3600) };

@@ -17,6 +17,7 @@ use keypost_shared::publisher_key::Schedule;
 use super::{KvServer, TestClock, TestDatabase, kms_at, no_kms, secret};
 
 pub(crate) const EDGE_URL: &str = "https://edge.test";
+pub(crate) const PUBLIC_URL: &str = "https://keypost.test";
 
 /// A publisher at work, with times that suit tests.
 pub(crate) struct TestPublisher {
@@ -112,6 +113,7 @@ impl TestPublisher {
             envelopes: Envelopes::new(kms.clone()),
             sealing_key: SealingKey::parse_list(&secret(2)).unwrap().remove(0),
             edge_url: EDGE_URL.to_owned(),
+            public_url: PUBLIC_URL.to_owned(),
             settings,
             publications: publications.clone(),
             metrics: metrics.clone(),

@@ -295,29 +295,6 @@ fn a_certificate_bound_token_says_what_it_is_bound_to() {
     assert_eq!(body["cnf"]["x5t#S256"], fleet.thumbprint().to_base64url());
 }
 
-#[test]
-fn tokens_of_people_are_active_by_signature_time_and_status_alone() {
-    let world = world();
-    world.put_pool(&PoolDocument { kind: PoolKind::Sso, signing_key: None, ..world.pool_document() }, WINDOW);
-    let claims = value!({
-        "userId": "u", "username": "ada", "userType": "CLIENT_USER", "organizationId": "o", "sid": "s",
-        "iss": format!("https://edge.example/{}", world.pool), "sub": "u", "aud": ["app", "o"],
-        "iat": START.0, "exp": START.0 + 3600, "jti": "j1",
-        "status": {"status_list": {"idx": 80, "uri": world.status_url()}},
-    });
-    let token = sign_status(&world.signing, "JWT", &claims);
-    let body = json(&introspect(&world, &token));
-    assert_eq!(
-        (&body["active"], &body["username"], &body["sub"]),
-        (&value!(true), &value!("ada"), &value!("u"))
-    );
-    let mut bits = StatusBits::new();
-    bits.revoke(10, 1);
-    world.put_status(&bits);
-    world.advance(31);
-    assert!(!active(&world, &token));
-}
-
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(150))]
     /// Whatever token arrives: an answer below 500, never a panic, never active.

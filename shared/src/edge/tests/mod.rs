@@ -8,6 +8,7 @@ mod fleet;
 mod interleaving;
 mod introspection;
 mod kms;
+mod people;
 mod provisioning;
 mod requests;
 mod revocation;

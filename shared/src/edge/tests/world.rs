@@ -379,6 +379,7 @@ impl World {
             bind_to_certificate: false,
             revocation_shards: self.shards.get(),
             status_lists: self.lists.get(),
+            sign_in_url: None,
             deleted: false,
         }
     }
