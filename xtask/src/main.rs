@@ -56,6 +56,10 @@ enum Verb {
     ///
     /// Takes some minutes and 2 GB of disk, which it gives back.
     Lists,
+    /// Measure the Worker and the control plane beside yardsticks, in one table.
+    ///
+    /// For the machine alone: whatever else runs there spoils the figures. Takes some minutes; `--quick` three.
+    Bench(verb::bench::BenchOptions),
     /// Decide on certificate chains with the Worker's validator: a line of JSON for each case of a file.
     Chains(verb::chains::ChainsOptions),
     /// Stand between us and one process of the stack.
@@ -123,6 +127,7 @@ async fn run(verb: Verb) -> Result<ExitCode, Error> {
         Verb::Db { print: true } => verb::db::print_url(&repo)?,
         Verb::Db { print: false } => verb::db::run(&repo, &xtask).await?,
         Verb::Lists => unless_interrupted(verb::lists::run(&repo, &xtask)).await?,
+        Verb::Bench(options) => unless_interrupted(verb::bench::run(&repo, &xtask, &options)).await?,
         Verb::Chains(options) => verb::chains::run(&options).await?,
         Verb::Supervise(options) => return supervise(&options),
     }

@@ -1,5 +1,6 @@
 //! What `cargo xtask <verb>` does, a module a verb.
 
+pub mod bench;
 pub mod chains;
 pub mod db;
 pub mod dev;
