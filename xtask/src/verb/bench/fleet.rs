@@ -132,6 +132,7 @@ impl Fleet {
             bind_to_certificate: false,
             revocation_shards: SHARDS,
             status_lists: 1,
+            sign_in_url: None,
             deleted: false,
         };
         Ok(FleetPool { id, document, signing })
