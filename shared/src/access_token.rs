@@ -9,7 +9,7 @@ use crate::id::{ClientId, Kid};
 use crate::jwk::SigningAlg;
 use crate::jws::{self, JwsHeader};
 use crate::scope::Scopes;
-use crate::status_list::StatusIndex;
+use crate::status_list::{StatusClaim, StatusIndex};
 use crate::time::UnixTime;
 
 /// What an access token is made of.
@@ -71,9 +71,7 @@ impl AccessToken<'_> {
             tags: device.map(|device| &*device.tags),
             primary_server_url: device.and_then(|device| device.primary_server_url.as_deref()),
             server_urls: device.map(|device| device.server_urls.as_slice()),
-            status: self.status.map(|index| Status {
-                status_list: StatusReference { idx: index.idx, uri: index.uri(&pool.issuer) },
-            }),
+            status: self.status.map(|index| StatusClaim::new(index, &pool.issuer)),
             cnf: self.bound_to.map(|certificate| Confirmation { x5t_s256: certificate.to_base64url() }),
         }
     }
@@ -113,23 +111,12 @@ struct Claims<'a> {
     #[serde(skip_serializing_if = "Option::is_none")]
     server_urls: Option<&'a [String]>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    status: Option<Status>,
+    status: Option<StatusClaim>,
     #[serde(skip_serializing_if = "Option::is_none")]
     cnf: Option<Confirmation>,
 }
 
 /// draft-ietf-oauth-status-list §6.
-#[derive(Serialize)]
-struct Status {
-    status_list: StatusReference,
-}
-
-#[derive(Serialize)]
-struct StatusReference {
-    idx: u32,
-    uri: String,
-}
-
 /// RFC 7800 §3.1.
 #[derive(Serialize)]
 struct Confirmation {

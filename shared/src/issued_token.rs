@@ -143,7 +143,7 @@ impl<'a> UnverifiedToken<'a> {
 
 impl UnverifiedJws<'_> {
     /// Checks that the key of the set that the header names signed.
-    pub(crate) async fn verify<C: Crypto>(&self, crypto: &C, keys: &JwkSet) -> Result<(), TokenError> {
+    pub async fn verify<C: Crypto>(&self, crypto: &C, keys: &JwkSet) -> Result<(), TokenError> {
         let key = keys.keys.iter().find(|key| key.kid == self.header.kid && key.alg == self.header.alg);
         let key = crypto.import_public(&key.ok_or(TokenError::UnknownKey)?.key).await?;
         let signed = crypto.verify(&key, self.signing_input(), self.signature()).await?;

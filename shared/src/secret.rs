@@ -95,6 +95,11 @@ pub fn generate_client_secret(rng: &mut impl CryptoRngCore) -> SecretText {
     SecretText(random_base64url(rng))
 }
 
+/// Makes a refresh token: 256 random bits in base64url.
+pub fn generate_refresh_token(rng: &mut impl CryptoRngCore) -> SecretText {
+    SecretText(random_base64url(rng))
+}
+
 /// The kinds of key that carry a prefix and a checksum, so that a leaked one can be recognised and a mistyped one is
 /// refused without a look at the database.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -103,16 +108,23 @@ pub enum KeyKind {
     Admin,
     /// `kp_org_…`: management, one organization.
     Organization,
+    /// `org_…`: single sign-on, the rights of an organization's owner.
+    SsoOrganization,
+    /// `app_…`: single sign-on, the users of one client app.
+    SsoApp,
 }
 
 impl KeyKind {
-    const ALL: [KeyKind; 2] = [KeyKind::Admin, KeyKind::Organization];
+    const ALL: [KeyKind; 4] =
+        [KeyKind::Admin, KeyKind::Organization, KeyKind::SsoOrganization, KeyKind::SsoApp];
 
     /// What every key of the kind begins with.
     pub fn prefix(self) -> &'static str {
         match self {
             KeyKind::Admin => "kp_admin_",
             KeyKind::Organization => "kp_org_",
+            KeyKind::SsoOrganization => "org_",
+            KeyKind::SsoApp => "app_",
         }
     }
 }

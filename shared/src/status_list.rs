@@ -70,6 +70,25 @@ impl StatusIndex {
     }
 }
 
+/// A token's claim `status` (draft §6.1): where its status is found.
+#[derive(Clone, Debug, Serialize)]
+pub struct StatusClaim {
+    status_list: StatusReference,
+}
+
+#[derive(Clone, Debug, Serialize)]
+struct StatusReference {
+    idx: u32,
+    uri: String,
+}
+
+impl StatusClaim {
+    /// For a token with this index, of a pool of this issuer.
+    pub fn new(index: StatusIndex, issuer: &str) -> Self {
+        Self { status_list: StatusReference { idx: index.idx, uri: index.uri(issuer) } }
+    }
+}
+
 /// The URL of a list: its `sub`, and the `uri` of tokens.
 pub fn list_url(issuer: &str, list: u32) -> String {
     format!("{issuer}/status/{list}")

@@ -89,6 +89,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         mode: config.mode,
         edge_secrets: config.edge_secrets,
         late_after: config.late_after,
+        sso: config.sso,
     };
 
     let housekeeping = Housekeeping {

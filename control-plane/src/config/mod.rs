@@ -25,6 +25,7 @@ use sqlx::postgres::PgConnectOptions;
 use self::reader::Reader;
 use crate::crypto_at_rest::MasterKey;
 use crate::root::RootPlace;
+use crate::service::sso::SsoSettings;
 use crate::telemetry::LogConfig;
 use crate::telemetry::traces::TracesConfig;
 
@@ -136,6 +137,8 @@ pub struct ServeConfig {
     pub publisher_schedule: Schedule,
     /// `KEYPOST_PUBLISHING_LATE_SECONDS`: how long a document may wait to be published before that counts as late.
     pub late_after: Duration,
+    /// `KEYPOST_ACCESS_TOKEN_TTL`, `KEYPOST_REFRESH_TOKEN_TTL` and `KEYPOST_PUBLIC_SIGNUP`.
+    pub sso: SsoSettings,
 }
 
 /// How many requests are answered.
@@ -244,6 +247,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let late_after = reader.optional("KEYPOST_PUBLISHING_LATE_SECONDS", "300", |text| {
         values::integer(text, 1, 86_400).map(Duration::from_secs)
     });
+    let sso = read_sso(reader, mode);
     let (master_key, sealing_key, edge_secrets) = secrets?;
     Some(ServeConfig {
         common: common?,
@@ -264,6 +268,20 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         publisher_schedule: publisher_schedule?,
         key_times: key_times?,
         late_after: late_after?,
+        sso: sso?,
+    })
+}
+
+fn read_sso(reader: &mut Reader<'_>, mode: Mode) -> Option<SsoSettings> {
+    let seconds = |text: &str, most| values::integer::<i64>(text, 1, most).map(time::Duration::seconds);
+    let access = reader.optional("KEYPOST_ACCESS_TOKEN_TTL", "3600", |text| seconds(text, 86_400));
+    let refresh = reader.optional("KEYPOST_REFRESH_TOKEN_TTL", "604800", |text| seconds(text, 31_536_000));
+    let default_signup = if mode == Mode::Dev { "true" } else { "false" };
+    let public_signup = reader.optional("KEYPOST_PUBLIC_SIGNUP", default_signup, values::boolean);
+    Some(SsoSettings {
+        access_token_ttl: access?,
+        refresh_token_ttl: refresh?,
+        public_signup: public_signup?,
     })
 }
 

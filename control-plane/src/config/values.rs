@@ -38,6 +38,10 @@ pub(super) fn integer<T: TryFrom<u32>>(text: &str, least: u32, most: u32) -> Res
         .ok_or_else(|| format!("must be a number from {least} to {most}"))
 }
 
+pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
+    text.parse().map_err(|_| "must be true or false")
+}
+
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080")
 }

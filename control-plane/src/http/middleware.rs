@@ -21,6 +21,7 @@ use uuid::Uuid;
 use super::address::client_address;
 use super::problem::Problem;
 use super::rate_limit::{RateLimits, Standings, UsedUp};
+use super::sso::in_envelope;
 use crate::config::RateLimitConfig;
 use crate::entropy::random_uuid;
 use crate::metrics::{Metrics, known_method};
@@ -95,6 +96,7 @@ where
         .layer(from_fn(limit_time))
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn_with_state(surroundings.clone(), limit_rate))
+        .layer(from_fn(in_envelope))
         .layer(from_fn_with_state(surroundings.clone(), identify))
 }
 

@@ -38,6 +38,7 @@ mod rate_limit;
 mod revocation;
 mod service_client;
 mod signing_key;
+mod sso;
 mod streamed_body;
 mod sync;
 

@@ -27,8 +27,8 @@ const MOST_ERRORS: usize = 50;
 /// How many characters of a field's name an answer repeats.
 const LONGEST_FIELD: usize = 200;
 
-/// Why a request was not carried out.
-#[derive(Debug)]
+/// Why a request was not carried out. Its answer carries it along, for who tells it in another shape.
+#[derive(Clone, Debug)]
 pub(super) struct Problem {
     status: StatusCode,
     /// For programs; never changes.
@@ -288,6 +288,7 @@ impl IntoResponse for Problem {
             headers.insert(RETRY_AFTER, seconds.into());
         }
         debug_assert!(!headers.contains_key(ALLOW), "the router says what is allowed");
+        response.extensions_mut().insert(self);
         response
     }
 }

@@ -38,6 +38,10 @@ pub enum ActorKind {
     ApiKey,
     /// Whoever holds a one-time password; the id is the device's.
     Otp,
+    /// A person who is signed in, or who signs in; the id is theirs.
+    User,
+    /// Whoever holds a key of single sign-on; the id is the key's.
+    SsoKey,
     /// A command on the machine of the control plane.
     Command,
     /// The control plane by itself.
@@ -50,6 +54,8 @@ impl ActorKind {
         match self {
             ActorKind::ApiKey => "api_key",
             ActorKind::Otp => "otp",
+            ActorKind::User => "user",
+            ActorKind::SsoKey => "sso_key",
             ActorKind::Command => "command",
             ActorKind::System => "system",
         }

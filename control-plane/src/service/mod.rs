@@ -33,6 +33,7 @@ pub mod publisher_key;
 pub mod revocation;
 pub mod service_client;
 pub mod signing_key;
+pub mod sso;
 pub mod sync;
 pub mod trust_anchor;
 
@@ -48,6 +49,7 @@ use tracing::Instrument;
 
 use self::api_key_use::ApiKeyUses;
 use self::precondition::Outdated;
+use self::sso::SsoSettings;
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
@@ -99,6 +101,8 @@ pub struct Context {
     pub edge_secrets: Vec<SharedSecret>,
     /// How long a document may wait to be published before that counts as late.
     pub late_after: Duration,
+    /// How single sign-on goes.
+    pub sso: SsoSettings,
 }
 
 impl Context {

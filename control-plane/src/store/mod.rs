@@ -31,6 +31,7 @@ pub mod sealed_key;
 pub mod service_client;
 pub mod signing_key;
 pub mod snapshot;
+pub mod sso;
 pub mod status_block;
 pub mod sync_job;
 pub mod trust_anchor;

@@ -1,8 +1,9 @@
-//! `status_block`: which clients own which blocks of their pools' Token Status Lists, and which bits are set (design §9).
+//! `status_block`: which clients, and which sessions of people, own which blocks of their pools' Token Status Lists, and
+//! which bits are set (design §9). A session stands there by its id, as a client does.
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use keypost_shared::id::{ClientId, PoolId};
+use keypost_shared::id::{ClientId, PoolId, SessionId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::status_list::{LIST_BLOCKS, StatusBits, StatusBlock, StatusIndex};
 use sqlx::PgConnection;
@@ -66,6 +67,50 @@ pub async fn allocate(
     if without_block(tx, pool, &ids).await?.is_empty() {
         return Ok(Vec::new());
     }
+    // The pool is gone, and its clients with it.
+    let Some(blocks) = lock_allocation(tx, pool).await? else { return Ok(Vec::new()) };
+    let without = without_block(tx, pool, &ids).await?;
+    give(tx, pool, blocks, without, now).await
+}
+
+/// Gives a session of people's a block, unless it has one. Answers with the block, none where the pool is gone, and with the
+/// documents that this makes stale.
+pub async fn allocate_to_session(
+    tx: &mut PgConnection,
+    pool: PoolId,
+    session: SessionId,
+    now: OffsetDateTime,
+) -> Result<(Option<StatusBlock>, Vec<KvKey>), StoreError> {
+    if let Some(block) = of_session(tx, pool, session).await? {
+        return Ok((Some(block), Vec::new()));
+    }
+    let Some(blocks) = lock_allocation(tx, pool).await? else { return Ok((None, Vec::new())) };
+    let stale = give(tx, pool, blocks, vec![session.to_string()], now).await?;
+    Ok((of_session(tx, pool, session).await?, stale))
+}
+
+/// A session's block, if it has one.
+pub async fn of_session(
+    tx: &mut PgConnection,
+    pool: PoolId,
+    session: SessionId,
+) -> Result<Option<StatusBlock>, StoreError> {
+    let row = sqlx::query!(
+        "select number, bits from status_block where pool_id = $1 and client_id = $2",
+        pool.0,
+        session.to_string(),
+    )
+    .fetch_optional(tx)
+    .await?;
+    row.map(|row| {
+        let (list, block) = place(row.number);
+        Ok(StatusBlock { list, block, revoked: bits(row.bits)? })
+    })
+    .transpose()
+}
+
+/// How many blocks the pool has; none where it is gone. Until the transaction ends, nobody else gives out blocks of it.
+async fn lock_allocation(tx: &mut PgConnection, pool: PoolId) -> Result<Option<i32>, StoreError> {
     let blocks = sqlx::query_scalar!(
         "insert into status_allocation as a (pool_id, org_id, blocks)
          select id, org_id, 0 from client_pool where id = $1
@@ -73,12 +118,19 @@ pub async fn allocate(
          returning blocks",
         pool.0,
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(tx)
     .await?;
-    // The pool is gone, and its clients with it.
-    let Some(blocks) = blocks else { return Ok(Vec::new()) };
-    // With the pool's row locked, nobody else gives out blocks of it.
-    let without = without_block(tx, pool, &ids).await?;
+    Ok(blocks)
+}
+
+/// Gives each of these that have none a block of the pool, which has so many and is locked.
+async fn give(
+    tx: &mut PgConnection,
+    pool: PoolId,
+    blocks: i32,
+    without: Vec<String>,
+    now: OffsetDateTime,
+) -> Result<Vec<KvKey>, StoreError> {
     let reused = sqlx::query_scalar!(
         r#"with free as (
                select number, row_number() over (order by number) as place from (

@@ -41,6 +41,7 @@ fn context(database: &TestDatabase) -> Context {
         kms: no_kms(&Metrics::new()),
         edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
         late_after: std::time::Duration::from_secs(300),
+        sso: Default::default(),
     }
 }
 

@@ -16,6 +16,7 @@ use keypost::kv::KvApi;
 use keypost::root::RootPlace;
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
+use keypost::service::sso::SsoSettings;
 use keypost::service::{self, Context};
 use keypost_shared::edge_report::{EdgeReport, SharedSecret, SignedReport};
 use keypost_shared::secret::{ApiKey, KeyKind};
@@ -149,6 +150,7 @@ impl TestApp {
             mode: Mode::Dev,
             edge_secrets: SharedSecret::parse_list(&secret(3)).unwrap(),
             late_after: Duration::from_secs(300),
+            sso: SsoSettings::default(),
         };
         let key = ApiKey::generate(KeyKind::Admin, &mut OsRng);
         service::api_key::ensure_first(&context, Some(&key)).await.unwrap();

@@ -1,0 +1,7 @@
+//! Single sign-on (design §10): what is kept of people, their client apps and their sessions.
+
+pub mod key;
+pub mod pool;
+pub mod refresh_token;
+pub mod session;
+pub mod user;
