@@ -190,6 +190,16 @@ impl MasterKey {
         all
     }
 
+    /// The keyed hash that ties a form to the browser with this cookie and to what it is for.
+    pub fn form_hmac(&self, cookie: &str, purpose: &str) -> [u8; 32] {
+        form_hmac(&self.current, cookie, purpose)
+    }
+
+    /// The keyed hashes that a form may carry: under each of the keys that count.
+    pub fn form_hmacs(&self, cookie: &str, purpose: &str) -> Vec<[u8; 32]> {
+        self.keys().map(|key| form_hmac(key, cookie, purpose)).collect()
+    }
+
     /// A name for the key to encrypt under, which is in all that rests under it.
     pub fn id(&self) -> [u8; KEY_ID_LENGTH] {
         id(&self.current)
@@ -211,6 +221,12 @@ fn cipher(key: &[u8; 32]) -> Aes256Gcm {
 fn otp_hmac(key: &[u8; 32], otp: &Otp) -> [u8; 32] {
     let key = Zeroizing::new(hmac(key, b"keypost one-time password key"));
     hmac(&key, otp.expose().as_bytes())
+}
+
+fn form_hmac(key: &[u8; 32], cookie: &str, purpose: &str) -> [u8; 32] {
+    let key = Zeroizing::new(hmac(key, b"keypost form key"));
+    // As JSON: no two pairs of texts are the same text.
+    hmac(&key, serde_json::json!([cookie, purpose]).to_string().as_bytes())
 }
 
 /// Encrypts the answer to a request that came with an `Idempotency-Key`.
@@ -357,6 +373,7 @@ mod tests {
 
         let otp = Otp::generate(&mut rng);
         assert_eq!(both.otp_hmacs(&otp), [master(2).otp_hmac(&otp), master(1).otp_hmac(&otp)]);
+        assert_eq!(both.form_hmacs("c", "p"), [master(2).form_hmac("c", "p"), master(1).form_hmac("c", "p")]);
         let other_way_round = master(1).accepting(&master(2));
         let ids = |key: &MasterKey| -> Vec<[u8; 32]> {
             key.idempotency(&["me"], "k").iter().map(|(id, _)| *id).collect()

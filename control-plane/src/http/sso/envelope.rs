@@ -13,11 +13,15 @@ use serde::Serialize;
 use utoipa::ToSchema;
 
 use super::super::problem::{FieldError, Problem};
+use super::openid;
 
 /// Where answers are in the envelope.
 const IN_ENVELOPE: [&str; 2] = ["/api/auth", "/api/organization"];
-/// What answers in the shapes of OAuth and OpenID Connect.
-const OTHERWISE: [&str; 3] = ["/api/auth/authorize", "/api/auth/token", "/api/auth/userinfo"];
+/// What answers in the shape of OAuth.
+const IN_OAUTH: [&str; 2] = ["/api/auth/token", "/api/auth/userinfo"];
+/// What answers with pages.
+const ON_PAGES: [&str; 3] =
+    ["/api/auth/authorize", "/api/auth/authorize/sign-in", "/api/auth/authorize/sign-up"];
 
 /// An answer of single sign-on.
 #[derive(Serialize, ToSchema)]
@@ -70,22 +74,49 @@ fn respond(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
-/// Puts the problems of single sign-on into the envelope.
-pub(in crate::http) async fn in_envelope(request: Request, next: Next) -> Response {
-    let path = request.uri().path();
-    let is_within = |prefix: &&str| {
-        path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-    };
-    let applies = IN_ENVELOPE.iter().any(|prefix| is_within(&prefix)) && !OTHERWISE.contains(&path);
-    let mut response = next.run(request).await;
-    match response.extensions_mut().remove::<Problem>() {
-        Some(problem) if applies => put_in(&problem, &response),
-        _ => response,
+/// What a problem looks like outside.
+enum Dress {
+    Envelope,
+    OAuth,
+    Page,
+}
+
+impl Dress {
+    /// What it looks like at this path; none where it stays as it is.
+    fn at(path: &str) -> Option<Self> {
+        let is_within = |prefix: &&str| {
+            path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
+        };
+        if IN_OAUTH.contains(&path) {
+            Some(Self::OAuth)
+        } else if ON_PAGES.contains(&path) {
+            Some(Self::Page)
+        } else {
+            IN_ENVELOPE.iter().any(|prefix| is_within(&prefix)).then_some(Self::Envelope)
+        }
     }
 }
 
-/// The problem in the envelope, with the headers that the answer has.
-fn put_in(problem: &Problem, response: &Response) -> Response {
+/// Puts the problems of single sign-on into the envelope, or into what its path answers with.
+pub(in crate::http) async fn in_envelope(request: Request, next: Next) -> Response {
+    let dress = Dress::at(request.uri().path());
+    let mut response = next.run(request).await;
+    let Some(dress) = dress else { return response };
+    match response.extensions_mut().remove::<Problem>() {
+        Some(problem) => {
+            let answer = match dress {
+                Dress::Envelope => put_in(&problem, response.status()),
+                Dress::OAuth => openid::error_of(&problem, response.status()),
+                Dress::Page => openid::page_of(&problem, response.status()),
+            };
+            with_headers_of(answer, &response)
+        }
+        None => response,
+    }
+}
+
+/// The problem in the envelope.
+fn put_in(problem: &Problem, status: StatusCode) -> Response {
     let (code, detail, errors) = problem.tell();
     let envelope: Envelope<()> = Envelope {
         success: false,
@@ -94,15 +125,20 @@ fn put_in(problem: &Problem, response: &Response) -> Response {
         error: Some(EnvelopeError { code: code.to_owned(), details: errors.to_vec() }),
     };
     // Nothing in it can fail to serialise: texts.
-    let mut answer = respond(response.status(), serde_json::to_vec(&envelope).unwrap_or_default());
+    respond(status, serde_json::to_vec(&envelope).unwrap_or_default())
+}
+
+/// An answer in the place of another, with the headers that the other had.
+fn with_headers_of(mut answer: Response, before: &Response) -> Response {
+    let status = answer.status();
     let headers = answer.headers_mut();
-    for (name, value) in response.headers() {
-        if ![CONTENT_TYPE, CONTENT_LENGTH, WWW_AUTHENTICATE].contains(name) {
+    for (name, value) in before.headers() {
+        if ![CONTENT_TYPE, CONTENT_LENGTH, CACHE_CONTROL, WWW_AUTHENTICATE].contains(name) {
             headers.insert(name, value.clone());
         }
     }
-    if response.status() == StatusCode::UNAUTHORIZED {
-        headers.insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"keypost\""));
+    if status == StatusCode::UNAUTHORIZED {
+        headers.entry(WWW_AUTHENTICATE).or_insert(HeaderValue::from_static("Bearer realm=\"keypost\""));
     }
     answer
 }

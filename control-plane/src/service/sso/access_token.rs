@@ -82,6 +82,8 @@ pub(super) struct AccessToken<'a> {
     pub(super) jti: String,
     pub(super) iat: UnixTime,
     pub(super) exp: UnixTime,
+    /// The scopes of OpenID Connect; none outside of its flow.
+    pub(super) scope: Option<&'a str>,
     /// None where the session could not be given a block: the token has no status then.
     pub(super) status: Option<StatusIndex>,
 }
@@ -97,6 +99,8 @@ struct Claims<'a> {
     sid: SessionId,
     #[serde(flatten)]
     user: &'a UserClaims,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    scope: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     status: Option<StatusClaim>,
 }
@@ -158,6 +162,7 @@ impl PoolSigner {
                 jti: &token.jti,
                 sid: token.session,
                 user,
+                scope: token.scope,
                 status: token.status.map(|index| StatusClaim::new(index, &self.issuer)),
             },
         )
@@ -174,6 +179,8 @@ pub(super) struct PresentedClaims {
     pub(super) sid: SessionId,
     #[serde(rename = "clientAppId", default)]
     pub(super) app: Option<SsoAppId>,
+    #[serde(default)]
+    pub(super) scope: Option<String>,
     #[serde(default)]
     pub(super) status: Option<PresentedStatus>,
 }

@@ -37,6 +37,8 @@ pub struct SignedIn {
     pub app: Option<SsoAppId>,
     /// The organization's name.
     pub org_name: String,
+    /// The scopes of OpenID Connect; none where the token is not of its flow.
+    pub scope: Option<String>,
     /// The token's id.
     pub jti: String,
     /// When the token ends.
@@ -82,6 +84,7 @@ pub async fn signed_in(context: &Context, token: &str) -> Result<SignedIn, Calle
         session,
         app: claims.app,
         org_name: key.org_name,
+        scope: claims.scope,
         jti: claims.jti,
         expires_at: from_unix(claims.exp),
     })

@@ -2,6 +2,7 @@
 
 pub mod access_token;
 pub mod caller;
+pub mod openid;
 pub mod session;
 
 use time::Duration;

@@ -104,6 +104,19 @@ pub async fn begin(
     Ok((pool, started))
 }
 
+/// An access token without a refresh token, to be shown once.
+#[derive(Debug)]
+pub struct AccessGrant {
+    /// The access token.
+    pub access_token: SecretText,
+    /// How long it lives, in seconds.
+    pub expires_in: i64,
+    /// What it says of the person.
+    pub claims: UserClaims,
+    /// The session.
+    pub session: Session,
+}
+
 /// Makes tokens in a session that goes on, and that the caller has begun or locked.
 pub async fn issue(
     change: &mut Change,
@@ -112,6 +125,33 @@ pub async fn issue(
     user: &User,
     pair: PairFor,
 ) -> Result<TokenPair, SessionError> {
+    let AccessGrant { access_token, expires_in, claims, session } =
+        issue_access_token(change, pool, session, user, &pair).await?;
+    let refresh = generate_refresh_token(&mut change.rng());
+    let stored = RefreshToken {
+        hash: refresh.hash(),
+        org: session.org.clone(),
+        session: session.id,
+        app: pair.app,
+        extends_session: pair.extends_session,
+        scope: pair.scope.clone(),
+        expires_at: session.expires_at,
+        rotated_at: None,
+        retried_at: None,
+    };
+    let now = change.now();
+    refresh_token::insert(change.tx(), &stored, now).await?;
+    Ok(TokenPair { access_token, refresh_token: refresh, expires_in, claims, session, scope: pair.scope })
+}
+
+/// Makes an access token alone, in a session that goes on, and that the caller has begun or locked.
+pub async fn issue_access_token(
+    change: &mut Change,
+    pool: &SsoPool,
+    session: &Session,
+    user: &User,
+    pair: &PairFor,
+) -> Result<AccessGrant, SessionError> {
     let now = change.now();
     let settings = change.context().sso.clone();
     if !session.is_live(now) || user.status != UserStatus::Enabled {
@@ -136,30 +176,11 @@ pub async fn issue(
         jti: random_uuid(&mut rng).to_string(),
         iat,
         exp: iat + ttl.unsigned_abs(),
+        scope: pair.scope.as_deref(),
         status: block.and_then(|block| block.next_index(0)),
     };
     let access_token = PoolSigner::open(change.context(), pool)?.access_token(&token)?;
-    let refresh = generate_refresh_token(&mut rng);
-    let stored = RefreshToken {
-        hash: refresh.hash(),
-        org: session.org.clone(),
-        session: session.id,
-        app: pair.app,
-        extends_session: pair.extends_session,
-        scope: pair.scope.clone(),
-        expires_at,
-        rotated_at: None,
-        retried_at: None,
-    };
-    refresh_token::insert(change.tx(), &stored, now).await?;
-    Ok(TokenPair {
-        access_token,
-        refresh_token: refresh,
-        expires_in: ttl,
-        claims,
-        session,
-        scope: pair.scope,
-    })
+    Ok(AccessGrant { access_token, expires_in: ttl, claims, session })
 }
 
 /// What becomes of a refresh token that is used.

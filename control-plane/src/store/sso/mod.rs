@@ -1,6 +1,9 @@
 //! Single sign-on (design §10): what is kept of people, their client apps and their sessions.
 
+pub mod authorization_code;
+pub mod browser_sign_in;
 pub mod key;
+pub mod openid_client;
 pub mod pool;
 pub mod refresh_token;
 pub mod session;

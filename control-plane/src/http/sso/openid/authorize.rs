@@ -1,0 +1,308 @@
+//! `/api/auth/authorize`: where an app sends a browser to have somebody signed in, and what they see there (RFC 6749
+//! §3.1, OpenID Connect Core §3.1.2).
+//!
+//! Nothing is kept of a request that waits for a password: the form goes to an address that holds it whole, and it is read
+//! anew with it.
+
+use axum::extract::{Request, State};
+use axum::http::header::{LOCATION, SET_COOKIE};
+use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
+use axum::response::{IntoResponse, Response};
+use keypost_shared::oauth::Form;
+use keypost_shared::secret::SecretText;
+use reqwest::Url;
+
+use super::browser::{Cookies, random_value};
+use super::form_token;
+use super::page::{self, Refusal, Setting, Typed};
+use crate::http::App;
+use crate::http::access::Source;
+use crate::http::body::{media_type, read_at_most};
+use crate::service::audit::RequestSource;
+use crate::service::pool_urls::PoolUrls;
+use crate::service::sso::openid::authorization_request::{
+    self, Addressee, AuthorizationError, AuthorizationRequest, Prompt,
+};
+use crate::service::sso::openid::browser::{self, Asked};
+use crate::service::sso::openid::client;
+use crate::service::sso::openid::redirect_uri::RedirectUri;
+use crate::service::sso::session::SessionError;
+use crate::store::StoreError;
+use crate::store::sso::openid_client::OpenIdClient;
+use crate::store::sso::session::Session;
+use crate::store::sso::user::User;
+
+/// The path of these pages under the public URL.
+const PATH: &str = "/api/auth/authorize";
+/// The longest authorization request, in bytes.
+const MAX_QUERY: usize = 8192;
+/// The most bytes of a form.
+const MAX_FORM: usize = 16 * 1024;
+
+/// An app that may be answered: it is known, and has registered where the answer goes.
+struct Asking {
+    client: OpenIdClient,
+    redirect_uri: RedirectUri,
+    request: AuthorizationRequest,
+    /// As it came.
+    query: String,
+}
+
+/// An authorization request.
+pub(super) async fn ask(
+    State(app): State<App>,
+    Source(source): Source,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Response> {
+    let asking = Asking::read(&app, uri.query()).await?;
+    match signed_in(&app, &asking, &headers).await {
+        Err(error) => Ok(asking.failed(&app, &error)),
+        Ok(Some((session, user))) => Ok(asking.sign_on(&app, source, &session, &user).await),
+        Ok(None) if asking.request.prompt == Prompt::None => {
+            Ok(asking.refuse(&app, AuthorizationError::LoginRequired))
+        }
+        Ok(None) if asking.request.prompt == Prompt::Create && asking.client.public_signup => {
+            Ok(asking.sign_up_form(&app, &headers, &Typed::default(), None))
+        }
+        Ok(None) => {
+            let hint = asking.request.login_hint.as_deref().unwrap_or_default();
+            Ok(asking.sign_in_form(&app, &headers, hint, None))
+        }
+    }
+}
+
+/// The same by POST, which comes from another site and therefore without our cookies: once more by GET, with them.
+pub(super) async fn ask_by_form(State(app): State<App>, request: Request) -> Result<Response, Response> {
+    let TypedForm { text, .. } = TypedForm::read(request).await?;
+    let to = format!("{}{PATH}?{text}", app.context().public_url);
+    Ok(redirect(&to))
+}
+
+/// The page for signing in, whether or not somebody is.
+pub(super) async fn sign_in_page(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Response> {
+    let asking = Asking::read(&app, uri.query()).await?;
+    Ok(asking.sign_in_form(&app, &headers, "", None))
+}
+
+/// The page for a new account.
+pub(super) async fn sign_up_page(
+    State(app): State<App>,
+    headers: HeaderMap,
+    uri: Uri,
+) -> Result<Response, Response> {
+    let asking = Asking::read(&app, uri.query()).await?;
+    if asking.client.public_signup {
+        Ok(asking.sign_up_form(&app, &headers, &Typed::default(), None))
+    } else {
+        Ok(asking.sign_in_form(&app, &headers, "", None))
+    }
+}
+
+/// A form, as a browser sends it.
+struct TypedForm {
+    form: Form,
+    text: String,
+}
+
+impl TypedForm {
+    async fn read(request: Request) -> Result<Self, Response> {
+        if media_type(request.headers()).as_deref() != Some("application/x-www-form-urlencoded") {
+            let reason = "What was sent is not a form.";
+            return Err(page::refused(StatusCode::UNSUPPORTED_MEDIA_TYPE, reason));
+        }
+        let bytes = read_at_most(request, MAX_FORM).await.map_err(IntoResponse::into_response)?;
+        let broken = || page::refused(StatusCode::BAD_REQUEST, "The form cannot be read.");
+        let form = Form::parse(&bytes).map_err(|_| broken())?;
+        let text = String::from_utf8(bytes).map_err(|_| broken())?;
+        Ok(Self { form, text })
+    }
+}
+
+impl Asking {
+    /// Reads who asks for what. The error is a page where it is for the person, and a redirect where it is for the app.
+    async fn read(app: &App, query: Option<&str>) -> Result<Self, Response> {
+        let bad = |reason: &str| page::refused(StatusCode::BAD_REQUEST, reason);
+        let query = query.unwrap_or_default();
+        if query.len() > MAX_QUERY {
+            return Err(bad("The app has sent you here with a request that is too long."));
+        }
+        let form = Form::parse(query.as_bytes())
+            .map_err(|error| bad(&format!("The app's request is broken: {error}.")))?;
+        let to = Addressee::parse(&form)
+            .map_err(|error| bad(&format!("The app's request is broken: {error}.")))?;
+        let client = client::find(app.context(), to.client_id).await.map_err(|error| unavailable(&error))?;
+        let client = client
+            .ok_or_else(|| bad("The app that has sent you here is not known: its client_id is wrong."))?;
+        let redirect_uri = RedirectUri::find(to.redirect_uri, &client.redirect_uris);
+        let redirect_uri = redirect_uri.ok_or_else(|| {
+            bad("The app wants you to be sent to an address that it has not registered (redirect_uri).")
+        })?;
+        match AuthorizationRequest::parse(&form) {
+            Ok(request) => Ok(Self { client, redirect_uri, request, query: query.to_owned() }),
+            Err(error) => {
+                let state = authorization_request::state(&form);
+                Err(refuse(app, &client, &redirect_uri, state, error))
+            }
+        }
+    }
+
+    fn asked(&self) -> Asked<'_> {
+        Asked { client: &self.client, redirect_uri: &self.redirect_uri, request: &self.request }
+    }
+
+    /// Sends the browser back with a code for somebody who was signed in.
+    async fn sign_on(&self, app: &App, source: RequestSource, session: &Session, user: &User) -> Response {
+        match browser::sign_on(app.context(), source, self.asked(), session, user).await {
+            Ok(code) => self.answer(app, &code),
+            Err(error) => self.failed(app, &error),
+        }
+    }
+
+    /// Sends the browser back with a code.
+    fn answer(&self, app: &App, code: &SecretText) -> Response {
+        self.send_back(app, &[("code", code.expose())])
+    }
+
+    /// Sends the browser back without one.
+    fn refuse(&self, app: &App, error: AuthorizationError) -> Response {
+        refuse(app, &self.client, &self.redirect_uri, self.request.state.as_deref(), error)
+    }
+
+    /// Sends the browser back because of something of ours.
+    fn failed(&self, app: &App, error: &SessionError) -> Response {
+        self.refuse(app, error_of(error))
+    }
+
+    fn send_back(&self, app: &App, outcome: &[(&str, &str)]) -> Response {
+        send_back(app, &self.client, &self.redirect_uri, self.request.state.as_deref(), outcome)
+    }
+
+    fn sign_in_form(
+        &self,
+        app: &App,
+        headers: &HeaderMap,
+        username: &str,
+        refusal: Option<Refusal<'_>>,
+    ) -> Response {
+        self.with_form(app, headers, |setting| page::sign_in(setting, username, refusal))
+    }
+
+    fn sign_up_form(
+        &self,
+        app: &App,
+        headers: &HeaderMap,
+        typed: &Typed<'_>,
+        refusal: Option<Refusal<'_>>,
+    ) -> Response {
+        self.with_form(app, headers, |setting| page::sign_up(setting, typed, refusal))
+    }
+
+    /// A page with a form that this browser alone can send.
+    fn with_form(
+        &self,
+        app: &App,
+        headers: &HeaderMap,
+        page: impl FnOnce(&Setting<'_>) -> Response,
+    ) -> Response {
+        let context = app.context();
+        let cookies = Cookies::at(&context.public_url);
+        let name = cookies.form();
+        let known = Cookies::read(headers, &name);
+        let cookie = known.clone().unwrap_or_else(|| random_value(&mut context.entropy.rng()));
+        let mut response = page(&Setting {
+            app: &self.client.name,
+            organization: &self.client.org_name,
+            path: &format!("{}{PATH}", base_path(&context.public_url)),
+            query: &self.query,
+            form_token: &form_token::make(&context.master_key, &cookie, self.client.id),
+            redirect_uri: &self.redirect_uri,
+            has_sign_up: self.client.public_signup,
+        });
+        if known.is_none()
+            && let Some(cookie) = cookies.set(&name, &cookie)
+        {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
+    }
+}
+
+/// Who is signed in in this browser, if that is good enough for what is asked.
+async fn signed_in(
+    app: &App,
+    asking: &Asking,
+    headers: &HeaderMap,
+) -> Result<Option<(Session, User)>, SessionError> {
+    let context = app.context();
+    let name = Cookies::at(&context.public_url).sign_in(&asking.client.org);
+    let Some(cookie) = Cookies::read(headers, &name) else { return Ok(None) };
+    let signed_in = browser::signed_in(context, asking.asked(), &cookie).await?;
+    Ok(signed_in)
+}
+
+/// Sends the browser back to an app with an error.
+fn refuse(
+    app: &App,
+    client: &OpenIdClient,
+    redirect_uri: &RedirectUri,
+    state: Option<&str>,
+    error: AuthorizationError,
+) -> Response {
+    let outcome = [("error", error.code()), ("error_description", &error.to_string())];
+    send_back(app, client, redirect_uri, state, &outcome)
+}
+
+/// Sends the browser back to an app. With `iss`, by which the app knows whose answer it is (RFC 9207).
+fn send_back(
+    app: &App,
+    client: &OpenIdClient,
+    redirect_uri: &RedirectUri,
+    state: Option<&str>,
+    outcome: &[(&str, &str)],
+) -> Response {
+    let issuer = client.pool.map(|pool| PoolUrls::new(&app.context().edge_url, pool).issuer);
+    let mut parameters = outcome.to_vec();
+    parameters.extend(state.map(|state| ("state", state)));
+    parameters.extend(issuer.as_deref().map(|issuer| ("iss", issuer)));
+    redirect(&redirect_uri.with(&parameters))
+}
+
+/// By GET, whatever this was (RFC 9110 §15.4.4): a password that was sent here is not sent on.
+fn redirect(to: &str) -> Response {
+    let Ok(location) = HeaderValue::try_from(to) else {
+        return page::refused(StatusCode::BAD_REQUEST, "The app's request cannot be answered.");
+    };
+    let mut response = StatusCode::SEE_OTHER.into_response();
+    response.headers_mut().insert(LOCATION, location);
+    page::protect(&mut response);
+    response
+}
+
+/// What the app is told of something of ours; the log is told the rest.
+fn error_of(error: &SessionError) -> AuthorizationError {
+    match error {
+        SessionError::Over | SessionError::Store(StoreError::Unavailable(_)) => {
+            AuthorizationError::TemporarilyUnavailable
+        }
+        error => {
+            tracing::error!(%error, "nobody can be signed in");
+            AuthorizationError::ServerError
+        }
+    }
+}
+
+fn unavailable(error: &StoreError) -> Response {
+    tracing::error!(%error, "an app could not be looked up");
+    page::refused(StatusCode::SERVICE_UNAVAILABLE, "This does not work at the moment. Try again in a minute.")
+}
+
+/// The path under which this control plane is found; it may stand behind a proxy that gives it one.
+fn base_path(public_url: &str) -> String {
+    let path = Url::parse(public_url).map(|url| url.path().trim_end_matches('/').to_owned());
+    path.unwrap_or_default()
+}

@@ -1,0 +1,49 @@
+//! OpenID Connect (api.md §4): the page that people sign in at, tokens for what it gives, and who a token is for.
+
+mod authorize;
+mod browser;
+mod form_token;
+mod page;
+mod token;
+mod user_info;
+
+use axum::Router;
+use axum::http::header::WWW_AUTHENTICATE;
+use axum::http::{HeaderValue, StatusCode};
+use axum::response::Response;
+use axum::routing::{get, post};
+
+use crate::http::App;
+use crate::http::problem::Problem;
+
+pub(super) fn routes() -> Router<App> {
+    Router::new()
+        .route("/api/auth/authorize", get(authorize::ask).post(authorize::ask_by_form))
+        .route("/api/auth/authorize/sign-in", get(authorize::sign_in_page))
+        .route("/api/auth/authorize/sign-up", get(authorize::sign_up_page))
+        .route("/api/auth/token", post(token::token))
+        .route("/api/auth/userinfo", get(user_info::user_info).post(user_info::user_info))
+}
+
+/// A problem as the person at a browser is told of it.
+pub(super) fn page_of(problem: &Problem, status: StatusCode) -> Response {
+    let (_, detail, _) = problem.tell();
+    page::refused(status, &format!("The request was not answered: {detail}."))
+}
+
+/// A problem in OAuth's shape.
+pub(super) fn error_of(problem: &Problem, status: StatusCode) -> Response {
+    let (_, detail, _) = problem.tell();
+    let error = match status {
+        StatusCode::UNAUTHORIZED => "invalid_token",
+        StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE => "temporarily_unavailable",
+        status if status.is_server_error() => "server_error",
+        _ => "invalid_request",
+    };
+    let mut response = token::error_answer(status, error, detail);
+    if status == StatusCode::UNAUTHORIZED {
+        let challenge = HeaderValue::from_static("Bearer realm=\"keypost\", error=\"invalid_token\"");
+        response.headers_mut().insert(WWW_AUTHENTICATE, challenge);
+    }
+    response
+}
