@@ -25,6 +25,7 @@ use crate::publisher::{Publications, Publisher, PublisherSettings};
 use crate::root::RootSigner;
 use crate::server::ServerLimits;
 use crate::service::api_key_use::ApiKeyUses;
+use crate::service::sso::password::Passwords;
 use crate::service::{self, Context};
 use crate::signing_keys::SigningKeys;
 use crate::{server, store, telemetry};
@@ -83,6 +84,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
         kms,
         publications: publications.clone(),
         metrics: metrics.clone(),
+        passwords: Passwords::new(config.password_cost, metrics.clone()),
         api_key_uses: ApiKeyUses::default(),
         edge_url: config.edge_url.clone(),
         public_url: config.public_url.clone(),

@@ -26,6 +26,7 @@ use self::reader::Reader;
 use crate::crypto_at_rest::MasterKey;
 use crate::root::RootPlace;
 use crate::service::sso::SsoSettings;
+use crate::service::sso::password::PasswordCost;
 use crate::telemetry::LogConfig;
 use crate::telemetry::traces::TracesConfig;
 
@@ -127,6 +128,8 @@ pub struct ServeConfig {
     pub rate_limits: RateLimitConfig,
     /// `KEYPOST_AUDIT_RETENTION_DAYS`: how long audit events are kept; none for ever.
     pub audit_retention: Option<time::Duration>,
+    /// `KEYPOST_ARGON2_*`: how much work the hash of a person's password is.
+    pub password_cost: PasswordCost,
     /// `OTEL_*`; none unless an endpoint is set.
     pub traces: Option<TracesConfig>,
     /// `KEYPOST_KV_*`.
@@ -238,6 +241,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
     let audit_retention = reader.optional_or_none("KEYPOST_AUDIT_RETENTION_DAYS", |text| {
         values::integer::<i64>(text, 1, 36_500).map(time::Duration::days)
     });
+    let password_cost = read_password_cost(reader, mode);
     let traces = read_traces(reader);
     let kv = read_kv(reader, mode);
     let publisher_schedule = reader
@@ -263,6 +267,7 @@ fn read_serve(reader: &mut Reader<'_>) -> Option<ServeConfig> {
         trusted_proxies: trusted_proxies?,
         rate_limits: rate_limits?,
         audit_retention: audit_retention?,
+        password_cost: password_cost?,
         traces: traces?,
         kv: kv?,
         publisher_schedule: publisher_schedule?,
@@ -360,6 +365,26 @@ fn read_rate_limits(reader: &mut Reader<'_>) -> Option<RateLimitConfig> {
     let per_address = limit("KEYPOST_RATE_LIMIT_PER_ADDRESS", default.per_address);
     let per_key = limit("KEYPOST_RATE_LIMIT_PER_KEY", default.per_key);
     Some(RateLimitConfig { per_address: per_address?, per_key: per_key? })
+}
+
+/// In prod as much as OWASP asks for, in one of its trade-offs between memory and time.
+fn read_password_cost(reader: &mut Reader<'_>, mode: Mode) -> Option<PasswordCost> {
+    const MEMORY: &str = "KEYPOST_ARGON2_MEMORY_KIB";
+    const ITERATIONS: &str = "KEYPOST_ARGON2_ITERATIONS";
+
+    let default = PasswordCost::default();
+    let memory_kib = reader
+        .optional(MEMORY, &default.memory_kib().to_string(), |text| values::integer::<u32>(text, 8, 1 << 20));
+    let iterations = reader
+        .optional(ITERATIONS, &default.iterations().to_string(), |text| values::integer::<u32>(text, 1, 64));
+    let cost = PasswordCost::new(memory_kib?, iterations?)?;
+    if mode == Mode::Prod && !cost.is_enough() {
+        let least = "is too little where KEYPOST_ENV is prod: with KEYPOST_ARGON2_ITERATIONS of 1, 2, 3, 4 or 5 it must be \
+                     47104, 19456, 12288, 9216 or 7168 at least";
+        reader.refuse(MEMORY, least);
+        return None;
+    }
+    Some(cost)
 }
 
 /// The names are OpenTelemetry's own. What else its library reads (headers, batches) needs no check to be safe.

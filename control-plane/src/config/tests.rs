@@ -46,6 +46,7 @@ fn a_good_environment_is_read_with_its_defaults() {
     assert_eq!(config.kv.batch_size, 10_000);
     assert!(config.trusted_proxies.is_empty() && config.admin_api_key.is_none());
     assert_eq!(config.audit_retention, None, "for ever");
+    assert_eq!((config.password_cost.memory_kib(), config.password_cost.iterations()), (19_456, 2));
 }
 
 #[test]
@@ -188,4 +189,21 @@ fn no_error_and_no_debug_output_repeats_a_secret() {
     let errors = read(&swapped).unwrap_err();
     assert!(!errors.to_string().contains(&secret(1)), "{errors}");
     assert!(!format!("{errors:?}").contains(&secret(1)));
+}
+
+#[test]
+fn passwords_cost_in_prod_what_owasp_asks_for_and_in_dev_what_one_likes() {
+    const MEMORY: &str = "KEYPOST_ARGON2_MEMORY_KIB";
+    const ITERATIONS: &str = "KEYPOST_ARGON2_ITERATIONS";
+    assert_eq!(wrong(&[(MEMORY, "19455")]), [MEMORY]);
+    assert_eq!(wrong(&[(MEMORY, "19456"), (ITERATIONS, "1")]), [MEMORY]);
+    assert_eq!(wrong(&[(MEMORY, "7"), (ITERATIONS, "0")]), [MEMORY, ITERATIONS]);
+    assert_eq!(wrong(&[(MEMORY, "1048577"), (ITERATIONS, "65")]), [MEMORY, ITERATIONS]);
+    let mut variables = good();
+    variables.insert(MEMORY, "47104".to_owned());
+    variables.insert(ITERATIONS, "1".to_owned());
+    assert_eq!(read(&variables).unwrap().password_cost.memory_kib(), 47_104);
+    variables.insert("KEYPOST_ENV", "dev".to_owned());
+    variables.insert(MEMORY, "8".to_owned());
+    assert_eq!(read(&variables).unwrap().password_cost.memory_kib(), 8);
 }

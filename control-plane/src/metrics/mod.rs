@@ -29,6 +29,9 @@ const ACQUIRE_BUCKETS: [f64; 8] = [0.0005, 0.002, 0.01, 0.05, 0.25, 1.0, 2.5, 5.
 /// From a local KV to the patience with a far one, in seconds.
 const KV_BUCKETS: [f64; 8] = [0.01, 0.05, 0.1, 0.25, 1.0, 2.5, 10.0, 20.0];
 
+/// From a hash of a test to one that a whole queue has waited for, in seconds.
+const PASSWORD_BUCKETS: [f64; 9] = [0.001, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 5.0];
+
 /// The metrics of this process. Clones are the same metrics.
 #[derive(Clone)]
 pub struct Metrics(Arc<Inner>);
@@ -55,6 +58,9 @@ struct Inner {
     edge_reports_refused: Family<CodeLabels, Counter>,
     edge_reports_waiting: Arc<readings::EdgeReportsWaiting>,
     revocations: Family<ByLabels, Counter>,
+    password_wait_seconds: Histogram,
+    password_hash_seconds: Histogram,
+    passwords_refused: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -161,6 +167,9 @@ impl Metrics {
             edge_reports_refused: Family::default(),
             edge_reports_waiting,
             revocations: Family::default(),
+            password_wait_seconds: Histogram::new(PASSWORD_BUCKETS),
+            password_hash_seconds: Histogram::new(PASSWORD_BUCKETS),
+            passwords_refused: Counter::default(),
         };
         inner.register();
         inner.begin();
@@ -250,6 +259,21 @@ impl Metrics {
     /// Tokens have been revoked, by `client` or by `administrator`.
     pub fn revocation(&self, by: &'static str) {
         self.0.revocations.get_or_create(&ByLabels { by }).inc();
+    }
+
+    /// A password has waited so long for a core to be hashed on.
+    pub fn password_waited(&self, took: Duration) {
+        self.0.password_wait_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A password has been hashed.
+    pub fn password_worked(&self, took: Duration) {
+        self.0.password_hash_seconds.observe(took.as_secs_f64());
+    }
+
+    /// A password was not hashed: too many waited.
+    pub fn password_refused(&self) {
+        self.0.passwords_refused.inc();
     }
 
     /// So many reports of the edge wait in KV; none where this process does not know.
@@ -355,6 +379,21 @@ impl Inner {
             "revocations",
             "Revocations of tokens, one or all of a client",
             self.revocations.clone(),
+        );
+        registry.register(
+            "password_wait_duration_seconds",
+            "Time that passwords waited to be hashed",
+            self.password_wait_seconds.clone(),
+        );
+        registry.register(
+            "password_hash_duration_seconds",
+            "Time that hashing a password took",
+            self.password_hash_seconds.clone(),
+        );
+        registry.register(
+            "passwords_refused",
+            "Passwords that were not hashed because too many waited",
+            self.passwords_refused.clone(),
         );
         registry.register("housekeeping_runs", "Runs of housekeeping", self.housekeeping_runs.clone());
         registry.register("housekeeping_purged", "Rows that housekeeping removed", self.purged.clone());

@@ -50,6 +50,7 @@ use tracing::Instrument;
 use self::api_key_use::ApiKeyUses;
 use self::precondition::Outdated;
 use self::sso::SsoSettings;
+use self::sso::password::Passwords;
 use crate::clock::Clock;
 use crate::config::Mode;
 use crate::crypto_at_rest::{MasterKey, SealError};
@@ -89,6 +90,8 @@ pub struct Context {
     pub publications: Publications,
     /// What is counted.
     pub metrics: Metrics,
+    /// Hashes and checks people's passwords.
+    pub passwords: Passwords,
     /// When API keys were last used.
     pub api_key_uses: ApiKeyUses,
     /// The prefix of every issuer.

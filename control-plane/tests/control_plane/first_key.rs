@@ -11,6 +11,7 @@ use keypost::publisher::Publications;
 use keypost::service::Context;
 use keypost::service::api_key::{authenticate, ensure_first};
 use keypost::service::audit::RequestSource;
+use keypost::service::sso::password::{PasswordCost, Passwords};
 use keypost_shared::edge_report::SharedSecret;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use keypost_shared::signing_key::Times;
@@ -25,6 +26,7 @@ fn context(database: &TestDatabase) -> Context {
         entropy: Arc::new(SystemEntropy),
         master_key: MasterKey::parse(&secret(1)).unwrap(),
         metrics: Metrics::new(),
+        passwords: Passwords::new(PasswordCost::default(), Metrics::new()),
         api_key_uses: keypost::service::api_key_use::ApiKeyUses::default(),
         publications: Publications::new(database.pool.clone()),
         edge_url: String::new(),

@@ -2,7 +2,9 @@
 
 pub mod access_token;
 pub mod caller;
+pub mod delay;
 pub mod openid;
+pub mod password;
 pub mod session;
 
 use time::Duration;

@@ -17,6 +17,7 @@ use keypost::root::RootPlace;
 use keypost::service::access::Permission;
 use keypost::service::api_key_use::ApiKeyUses;
 use keypost::service::sso::SsoSettings;
+use keypost::service::sso::password::{PasswordCost, Passwords};
 use keypost::service::{self, Context};
 use keypost_shared::edge_report::{EdgeReport, SharedSecret, SignedReport};
 use keypost_shared::secret::{ApiKey, KeyKind};
@@ -144,6 +145,7 @@ impl TestApp {
             kms,
             publications: publisher.publications.clone(),
             metrics: publisher.metrics.clone(),
+            passwords: Passwords::new(PasswordCost::new(64, 1).unwrap(), publisher.metrics.clone()),
             api_key_uses: ApiKeyUses::default(),
             edge_url: EDGE_URL.to_owned(),
             public_url: "https://keypost.test".to_owned(),
