@@ -1,6 +1,6 @@
 //! Codes with which a person sets a new password: `password_reset`.
 
-use keypost_shared::id::OrgId;
+use keypost_shared::id::{OrgId, UserId};
 use keypost_shared::secret::SecretHash;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
@@ -14,14 +14,14 @@ pub struct ResetOf {
     /// The person's organization.
     pub org_id: OrgId,
     /// The person.
-    pub user_id: Uuid,
+    pub user_id: UserId,
 }
 
 /// Makes a code good for a person of this organization; the one before, if there is one, is good no more.
 pub async fn replace(
     tx: &mut PgConnection,
     org: &OrgId,
-    user: Uuid,
+    user: UserId,
     code: &SecretHash,
     now: OffsetDateTime,
     expires_at: OffsetDateTime,
@@ -32,7 +32,7 @@ pub async fn replace(
             set org_id = excluded.org_id, hash = excluded.hash, created_at = excluded.created_at,
                 expires_at = excluded.expires_at",
         org.as_str(),
-        user,
+        user.0,
         code.as_bytes().as_slice(),
         now,
         expires_at,
@@ -75,8 +75,8 @@ pub async fn use_up(
 }
 
 /// Ends the code of a person, if there is one.
-pub async fn end(tx: &mut PgConnection, org: &OrgId, user: Uuid) -> Result<(), StoreError> {
-    sqlx::query!("delete from password_reset where org_id = $1 and user_id = $2", org.as_str(), user)
+pub async fn end(tx: &mut PgConnection, org: &OrgId, user: UserId) -> Result<(), StoreError> {
+    sqlx::query!("delete from password_reset where org_id = $1 and user_id = $2", org.as_str(), user.0)
         .execute(tx)
         .await?;
     Ok(())
@@ -104,5 +104,5 @@ pub async fn purge(
 
 fn owner(org: &str, user_id: Uuid) -> Result<ResetOf, StoreError> {
     let org_id = id::<OrgId>("password_reset.org_id", org)?;
-    Ok(ResetOf { org_id, user_id })
+    Ok(ResetOf { org_id, user_id: UserId(user_id) })
 }

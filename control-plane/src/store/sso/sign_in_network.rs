@@ -2,11 +2,10 @@
 
 use std::net::IpAddr;
 
-use keypost_shared::id::OrgId;
+use keypost_shared::id::{OrgId, UserId};
 use keypost_shared::secret::SecretHash;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
-use uuid::Uuid;
 
 use super::super::StoreError;
 
@@ -16,13 +15,13 @@ const MOST: i64 = 20;
 /// Whether a person has signed in from this network before.
 pub async fn is_known(
     connection: &mut PgConnection,
-    user: Uuid,
+    user: UserId,
     network: IpAddr,
 ) -> Result<bool, StoreError> {
     let network = network_hash(user, network);
     let found = sqlx::query_scalar!(
         "select exists (select from sign_in_network where user_id = $1 and network = $2)",
-        user,
+        user.0,
         network.as_bytes().as_slice(),
     )
     .fetch_one(connection)
@@ -35,7 +34,7 @@ pub async fn is_known(
 pub async fn note(
     tx: &mut PgConnection,
     org: &OrgId,
-    user: Uuid,
+    user: UserId,
     network: IpAddr,
     now: OffsetDateTime,
 ) -> Result<(), StoreError> {
@@ -44,7 +43,7 @@ pub async fn note(
         "insert into sign_in_network (org_id, user_id, network, last_used_at) values ($1, $2, $3, $4)
          on conflict (user_id, network) do update set last_used_at = greatest(sign_in_network.last_used_at, $4)",
         org.as_str(),
-        user,
+        user.0,
         network.as_bytes().as_slice(),
         now,
     )
@@ -56,7 +55,7 @@ pub async fn note(
                 select o.network from sign_in_network o where o.org_id = $1 and o.user_id = $2
                  order by o.last_used_at desc, o.network offset $3)",
         org.as_str(),
-        user,
+        user.0,
         MOST,
     )
     .execute(tx)
@@ -85,6 +84,6 @@ pub async fn purge(
 }
 
 /// With the person's id, so that nobody sees that two people are at one place.
-fn network_hash(user: Uuid, network: IpAddr) -> SecretHash {
+fn network_hash(user: UserId, network: IpAddr) -> SecretHash {
     SecretHash::of(format!("{user} {network}").as_bytes())
 }
