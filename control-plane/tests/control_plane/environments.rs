@@ -159,7 +159,8 @@ async fn a_deletion_is_told_with_what_went() {
     app.acme().await;
     app.device("pos-1").await;
     app.device("pos-2").await;
-    app.call("DELETE", &format!("{ENV}?cascade=true"), None).await;
+    let gone = app.call("DELETE", &format!("{ENV}?cascade=true"), None).await;
+    assert_eq!(gone.status, 204, "{}", gone.text);
     let events: Vec<(String, String)> = sqlx::query_as(
         "select action, changes::text from audit_event where org_id = 'acme' order by seq desc limit 2",
     )

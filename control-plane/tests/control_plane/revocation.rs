@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use keypost::clock::{Clock, unix};
 use keypost::service::access::Permission;
+use keypost::store::status_block;
 use keypost_shared::crypto::Crypto;
 use keypost_shared::document::{
     ClientDocument, DeviceDocument, PoolDocument, Revoked, RevokedDocument, Verified,
@@ -575,4 +576,39 @@ async fn verifiers_find_what_they_need_of_a_deleted_pool_until_its_last_token_ha
     housekeeping::run(&pool.app, None).await;
     let rows = "select count(*) from deleted_pool";
     assert_eq!(pool.app.database.number(rows).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_deletes_a_pool_and_whoever_gives_out_its_blocks_never_wait_for_each_other_in_a_circle() {
+    let pool = Pool::new().await;
+    let (client, _) = pool.service().await;
+    pool.settled().await;
+    let Pool { app: TestApp { publisher, database, clock, .. }, pool, .. } = pool;
+    publisher.stop().await;
+    database.execute("delete from status_block").await.unwrap();
+
+    // Half of a deletion, which has the pool's row.
+    let mut deletion = database.pool.begin().await.unwrap();
+    sqlx::query("select from client_pool where id = $1 for update")
+        .bind(pool.0)
+        .execute(&mut *deletion)
+        .await
+        .unwrap();
+    let (db, now) = (database.pool.clone(), clock.now());
+    let giving = tokio::spawn(async move {
+        let mut tx = db.begin().await.unwrap();
+        status_block::allocate(&mut tx, pool, &[client], now).await.unwrap();
+        tx.commit().await.unwrap();
+    });
+    let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
+    eventually("the publisher waits", async || database.number(waiting).await == 1).await;
+    sqlx::query("delete from status_allocation where pool_id = $1")
+        .bind(pool.0)
+        .execute(&mut *deletion)
+        .await
+        .expect("nobody has it");
+    deletion.rollback().await.unwrap();
+    giving.await.unwrap();
+    assert_eq!(database.number("select count(*) from status_block").await, 1);
 }
