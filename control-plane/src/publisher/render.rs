@@ -237,7 +237,7 @@ pub(super) fn deleted_pool(
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
-    let window = Duration::try_from(rows.until - now).unwrap_or_default();
+    let window = Duration::from_secs(unix(rows.until).since(unix(now)));
     let signed = sign(leased, &rows.document, Some(window), keys, now)?;
     Ok(SignedDocument { resign_at: Some(rows.until), ..signed })
 }
