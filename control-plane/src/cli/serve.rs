@@ -67,7 +67,7 @@ pub(super) async fn serve() -> Result<(), CommandError> {
     root.try_out().await?;
     root.take_over(&db, now).await?;
     let kv = KvApi::new(&config.kv, config.kv.timeout)?;
-    let publications = Publications::new(db.clone());
+    let publications = Publications::new(db.clone(), Publications::PATIENCE);
     let context = Context {
         db: db.clone(),
         clock: clock.clone(),

@@ -17,14 +17,23 @@ const POLL: Duration = Duration::from_millis(250);
 #[derive(Clone)]
 pub struct Publications {
     db: PgPool,
+    patience: Duration,
     wakes: Arc<watch::Sender<u64>>,
     written: Arc<watch::Sender<u64>>,
 }
 
 impl Publications {
-    /// For changes to this database.
-    pub fn new(db: PgPool) -> Self {
-        Self { db, wakes: Arc::new(watch::Sender::new(0)), written: Arc::new(watch::Sender::new(0)) }
+    /// How long an answer waits for its documents to be in KV (api.md §1, §2).
+    pub const PATIENCE: Duration = Duration::from_secs(5);
+
+    /// For changes to this database. An answer waits for its documents as long as `patience` says.
+    pub fn new(db: PgPool, patience: Duration) -> Self {
+        Self {
+            db,
+            patience,
+            wakes: Arc::new(watch::Sender::new(0)),
+            written: Arc::new(watch::Sender::new(0)),
+        }
     }
 
     /// Says that something has been marked. To be called after the transaction has committed; whoever forgets it is
@@ -33,10 +42,15 @@ impl Publications {
         self.wakes.send_modify(|count| *count = count.wrapping_add(1));
     }
 
+    /// Waits until all marks have been published, as long as an answer waits. Says whether they have.
+    pub async fn published(&self, marks: &[Mark]) -> bool {
+        self.published_within(marks, self.patience).await
+    }
+
     /// Waits until all marks have been published, at most until `patience` is over. Says whether they have.
     ///
     /// The change is safe either way, so a database that fails meanwhile only means not to know.
-    pub async fn published(&self, marks: &[Mark], patience: Duration) -> bool {
+    pub async fn published_within(&self, marks: &[Mark], patience: Duration) -> bool {
         let deadline = Instant::now() + patience;
         let waiting = async {
             let mut written = self.written.subscribe();

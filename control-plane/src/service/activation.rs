@@ -8,10 +8,10 @@ use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::{Otp, SecretText, generate_client_secret};
 use serde_json::json;
 
+use super::Context;
 use super::attempts::{FailedAttempts, TooMany};
 use super::audit::{Actor, ActorKind, Event, RequestSource, Target};
 use super::change::Change;
-use super::{Context, PUBLISH_PATIENCE};
 use crate::store::oauth_client::EarlierSecrets;
 use crate::store::otp::UsedOtp;
 use crate::store::publication::{Mark, Priority};
@@ -89,7 +89,7 @@ async fn activate_uncounted(
     }
     let (client, client_secret, marks) = activated?;
 
-    let published = context.publications.published(&marks, PUBLISH_PATIENCE).await;
+    let published = context.publications.published(&marks).await;
     tracing::info!(
         org = %client.org_id, env = %client.env_id, device = %client.device_id, client = %client.client_id, published,
         "a device has been activated"

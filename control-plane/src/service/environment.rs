@@ -10,7 +10,7 @@ use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, CreateError, PUBLISH_PATIENCE, signing_key};
+use super::{ChangeError, Context, CreateError, signing_key};
 use crate::entropy::random_uuid;
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::publication::{Mark, Priority};
@@ -106,7 +106,7 @@ pub async fn create(
 pub async fn wait_until_published(context: &Context, mut marks: Vec<Mark>) -> bool {
     // Tokens can be had as soon as the pool is there: the trust document in KV is good as it is, for a while.
     marks.retain(|mark| mark.key != KvKey::Trust);
-    context.publications.published(&marks, PUBLISH_PATIENCE).await
+    context.publications.published(&marks).await
 }
 
 /// An environment of the organization.

@@ -62,9 +62,6 @@ use crate::publisher::Publications;
 use crate::store::StoreError;
 use crate::telemetry::traces;
 
-/// How long an answer waits for its documents to be in KV (api.md §1, §2).
-const PUBLISH_PATIENCE: Duration = Duration::from_secs(5);
-
 /// How long an edge may go on by what stood in KV before a document was written: KV's propagation (60 s, on Cloudflare's
 /// word), KV's cache (30 s) and the isolate's memory (30 s).
 const EDGE_CATCHES_UP: Duration = Duration::from_secs(120);

@@ -4,10 +4,10 @@ use keypost_shared::id::Kid;
 use keypost_shared::kv_key::KvKey;
 use serde_json::json;
 
+use super::Context;
 use super::access::GlobalScope;
 use super::audit::{Event, Target};
 use super::change::Change;
-use super::{Context, PUBLISH_PATIENCE};
 use crate::store::publication::Priority;
 use crate::store::publisher_key::StoredPublisherKey;
 use crate::store::{self, AdvisoryLock, StoreError};
@@ -59,7 +59,7 @@ pub async fn remove(
     change.record(Event::new(target, "remove", json!({})));
     let marks = change.commit().await?;
     let trust: Vec<_> = marks.into_iter().filter(|mark| mark.key == KvKey::Trust).collect();
-    let trust_version = if context.publications.published(&trust, PUBLISH_PATIENCE).await {
+    let trust_version = if context.publications.published(&trust).await {
         let mut connection = context.connection().await?;
         store::publication::published_version(&mut connection, &KvKey::Trust).await?
     } else {

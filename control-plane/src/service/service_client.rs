@@ -9,7 +9,7 @@ use utoipa::ToSchema;
 use super::audit::Event;
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, CreateError, PUBLISH_PATIENCE};
+use super::{ChangeError, Context, CreateError};
 use crate::clock::seconds;
 use crate::entropy::random_uuid;
 use crate::store::environment::EnvScope;
@@ -71,7 +71,7 @@ pub async fn create(
 
 /// Waits until what was marked is in KV, for a while. Says whether it is.
 pub async fn wait_until_published(context: &Context, marks: Vec<Mark>) -> bool {
-    context.publications.published(&marks, PUBLISH_PATIENCE).await
+    context.publications.published(&marks).await
 }
 
 /// A service client of the environment.

@@ -422,5 +422,5 @@ fn told(time: OffsetDateTime) -> Value {
 
 /// Waits until the document of a revoked key's pool is in KV, for a while. Says whether it is.
 pub async fn wait_until_published(context: &Context, marks: Vec<Mark>) -> bool {
-    context.publications.published(&marks, super::PUBLISH_PATIENCE).await
+    context.publications.published(&marks).await
 }

@@ -257,7 +257,7 @@ async fn the_address_is_the_one_that_a_trusted_proxy_names() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_kv_a_device_gets_its_secret_and_is_told_to_wait() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_impatient().await;
     app.acme().await;
     let path = app.device("pos-1").await;
     eventually("all is published", async || {

@@ -28,7 +28,7 @@ fn context(database: &TestDatabase) -> Context {
         metrics: Metrics::new(),
         passwords: Passwords::new(PasswordCost::default(), Metrics::new()),
         api_key_uses: keypost::service::api_key_use::ApiKeyUses::default(),
-        publications: Publications::new(database.pool.clone()),
+        publications: Publications::new(database.pool.clone(), Publications::PATIENCE),
         edge_url: String::new(),
         public_url: String::new(),
         mode: Mode::Dev,

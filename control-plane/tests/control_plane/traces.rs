@@ -68,9 +68,10 @@ async fn a_collector_that_is_away_or_never_answers_slows_nothing_and_delays_no_s
         let serving = serve(&database, &kv, &admin, &format!("http://{collector}")).await;
         let started = Instant::now();
         create_acme(&serving, &admin).await;
-        assert!(started.elapsed() < Duration::from_secs(2));
+        let slow = started.elapsed();
         let Stopped { log, took, .. } = serving.stop().await;
-        assert!(took < Duration::from_secs(10), "{took:?}");
+        // Who waited for the collector would wait for 10 s each time.
+        assert!(slow < Duration::from_secs(8) && took < Duration::from_secs(8), "{slow:?}, {took:?}");
         assert!(
             log.contains("the last traces could not be sent") || log.contains("cannot be reached"),
             "{log}"

@@ -31,7 +31,7 @@ async fn serve(app: &TestApp) -> (SocketAddr, CancellationToken) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let limits = ServerLimits {
-        head: Duration::from_secs(5),
+        head: Duration::from_secs(60),
         send: Duration::from_secs(2),
         drain: Duration::from_secs(5),
     };
@@ -108,7 +108,7 @@ async fn the_answer_comes_while_the_body_is_on_its_way() {
     let mut hear = async |stream: &mut TcpStream, what: &str| {
         while !said.contains(what) {
             let read =
-                timeout(Duration::from_secs(30), stream.read(&mut buffer)).await.expect("it speaks").unwrap();
+                timeout(Duration::from_secs(60), stream.read(&mut buffer)).await.expect("it speaks").unwrap();
             assert!(read > 0, "it ended: {said}");
             said.push_str(str::from_utf8(&buffer[..read]).unwrap());
         }
@@ -142,7 +142,7 @@ async fn a_client_that_goes_away_takes_the_import_with_it() {
     assert_eq!(app.database.number(&torn).await, 0);
     // The publisher needs one now and then.
     let all = join_all((0..8).map(|_| app.database.pool.acquire()));
-    let all = timeout(Duration::from_secs(30), all).await.expect("no connection is kept");
+    let all = timeout(Duration::from_secs(60), all).await.expect("no connection is kept");
     assert!(all.iter().all(Result::is_ok));
     stop.cancel();
 }

@@ -26,7 +26,7 @@ use rand_core::OsRng;
 use serde_json::{Value, json};
 use tower::ServiceExt;
 
-use super::publisher::EDGE_URL;
+use super::publisher::{Around, EDGE_URL, Patience};
 use super::{KvServer, TestClock, TestDatabase, TestPublisher, secret};
 
 /// The whole control plane but the sockets: router, services, publisher, database, KV.
@@ -103,7 +103,13 @@ impl TestApp {
 
     /// On a database that may have been used before, whose administrator gets one more key.
     pub(crate) async fn start_on(database: TestDatabase, proxies: &[&str], limits: RateLimitConfig) -> Self {
-        Self::start_whole(database, proxies, limits, None, RootPlace::Local).await
+        Self::start_whole(database, proxies, limits, Around::default()).await
+    }
+
+    /// With short patience, both with KV and while an answer waits for its documents.
+    pub(crate) async fn start_impatient() -> Self {
+        let around = Around { patience: Patience::Short, ..Around::default() };
+        Self::start_whole(TestDatabase::create().await, &[], RateLimitConfig::default(), around).await
     }
 
     /// With AWS KMS at this URL.
@@ -113,21 +119,19 @@ impl TestApp {
 
     /// With AWS KMS at this URL, and the root in its place.
     pub(crate) async fn start_with_root(url: &str, root: RootPlace) -> Self {
-        let database = TestDatabase::create().await;
-        Self::start_whole(database, &[], RateLimitConfig::default(), Some(url), root).await
+        let around = Around { kms_url: Some(url), root, ..Around::default() };
+        Self::start_whole(TestDatabase::create().await, &[], RateLimitConfig::default(), around).await
     }
 
     async fn start_whole(
         database: TestDatabase,
         proxies: &[&str],
         limits: RateLimitConfig,
-        kms_url: Option<&str>,
-        root: RootPlace,
+        around: Around<'_>,
     ) -> Self {
         let kv = KvServer::start().await;
         let clock = Arc::new(TestClock::default());
-        let settings = TestPublisher::settings();
-        let publisher = TestPublisher::start_with_root(&database, &kv, &clock, settings, kms_url, root).await;
+        let publisher = TestPublisher::start_amid(&database, &kv, &clock, around).await;
         let kms = publisher.kms.clone();
         let context = Context {
             db: database.pool.clone(),
@@ -194,7 +198,7 @@ impl TestApp {
     pub(crate) fn edge_reports(&self) -> EdgeReports {
         EdgeReports {
             context: self.context.clone(),
-            kv: KvApi::new(&self.kv.config(), TestPublisher::KV_TIMEOUT).unwrap(),
+            kv: KvApi::new(&self.kv.config(), Patience::Long.for_kv()).unwrap(),
             interval: Duration::from_secs(3600),
         }
     }

@@ -108,8 +108,8 @@ fn access(url: &str) -> KmsAccess {
     }
 }
 
-/// Tries are short here.
-const TIMES: KmsTimes = KmsTimes { attempt: Duration::from_millis(1500), operation: Duration::from_secs(4) };
+/// Long enough for an emulator on a busy machine, and short enough to wait for one that hangs.
+const TIMES: KmsTimes = KmsTimes { attempt: Duration::from_secs(5), operation: Duration::from_secs(12) };
 
 /// KMS where this URL is.
 pub(crate) fn kms_at(url: &str, metrics: &Metrics) -> Kms {

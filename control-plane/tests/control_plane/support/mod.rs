@@ -24,7 +24,7 @@ pub(crate) use self::kms::{
 };
 pub(crate) use self::kv::{Fault, KvServer, Stored};
 pub(crate) use self::process::{Serving, Stopped};
-pub(crate) use self::publisher::TestPublisher;
+pub(crate) use self::publisher::{Around, TestPublisher};
 
 use std::time::Duration;
 

@@ -19,6 +19,47 @@ use super::{KvServer, TestClock, TestDatabase, kms_at, no_kms, secret};
 pub(crate) const EDGE_URL: &str = "https://edge.test";
 pub(crate) const PUBLIC_URL: &str = "https://keypost.test";
 
+/// How long a test's control plane waits.
+#[derive(Clone, Copy)]
+pub(crate) enum Patience {
+    /// So long that a busy machine is no fault.
+    Long,
+    /// So short that a test can wait for it to end: for tests that are about what happens then.
+    Short,
+}
+
+impl Patience {
+    /// How long a call to KV may take.
+    pub(crate) fn for_kv(self) -> Duration {
+        match self {
+            Patience::Long => Duration::from_secs(15),
+            Patience::Short => Duration::from_secs(2),
+        }
+    }
+
+    /// How long an answer waits for its documents. A request has 30 s.
+    fn of_answers(self) -> Duration {
+        match self {
+            Patience::Long => Duration::from_secs(25),
+            Patience::Short => Duration::from_secs(1),
+        }
+    }
+}
+
+/// What a publisher has around it.
+pub(crate) struct Around<'a> {
+    /// Where AWS KMS is, if anywhere.
+    pub(crate) kms_url: Option<&'a str>,
+    pub(crate) root: RootPlace,
+    pub(crate) patience: Patience,
+}
+
+impl Default for Around<'_> {
+    fn default() -> Self {
+        Self { kms_url: None, root: RootPlace::Local, patience: Patience::Long }
+    }
+}
+
 /// A publisher at work, with times that suit tests.
 pub(crate) struct TestPublisher {
     pub(crate) publications: Publications,
@@ -29,8 +70,6 @@ pub(crate) struct TestPublisher {
 }
 
 impl TestPublisher {
-    /// How long a call to KV may take here.
-    pub(crate) const KV_TIMEOUT: Duration = Duration::from_millis(400);
     /// How long after it was given up a call may still land here.
     pub(crate) const LATE_WRITE_WINDOW: Duration = Duration::from_secs(60);
 
@@ -71,20 +110,18 @@ impl TestPublisher {
         clock: &Arc<TestClock>,
         settings: PublisherSettings,
     ) -> Self {
-        Self::start_as(master_key, database, kv, clock, settings, (None, RootPlace::Local)).await
+        Self::start_as(master_key, database, kv, clock, settings, Around::default()).await
     }
 
-    /// With AWS KMS at a URL, and the root in its place.
-    pub(crate) async fn start_with_root(
+    /// With this around it.
+    pub(crate) async fn start_amid(
         database: &TestDatabase,
         kv: &KvServer,
         clock: &Arc<TestClock>,
-        settings: PublisherSettings,
-        kms_url: Option<&str>,
-        root: RootPlace,
+        around: Around<'_>,
     ) -> Self {
         let master_key = MasterKey::parse(&secret(1)).unwrap();
-        Self::start_as(master_key, database, kv, clock, settings, (kms_url, root)).await
+        Self::start_as(master_key, database, kv, clock, Self::settings(), around).await
     }
 
     async fn start_as(
@@ -93,7 +130,7 @@ impl TestPublisher {
         kv: &KvServer,
         clock: &Arc<TestClock>,
         settings: PublisherSettings,
-        (kms_url, root): (Option<&str>, RootPlace),
+        Around { kms_url, root, patience }: Around<'_>,
     ) -> Self {
         let db = database.pool.clone();
         let metrics = Metrics::new();
@@ -101,13 +138,13 @@ impl TestPublisher {
         let (now, rng) = (clock.now(), SystemEntropy.rng());
         let root = RootSigner::load(&root, &db, &master_key, &kms, now, rng).await.unwrap();
         root.take_over(&db, now).await.unwrap();
-        let publications = Publications::new(db.clone());
+        let publications = Publications::new(db.clone(), patience.of_answers());
         let public = root.public().clone();
         let publisher = Publisher {
             db,
             clock: clock.clone(),
             entropy: Arc::new(SystemEntropy),
-            kv: KvApi::new(&kv.config(), Self::KV_TIMEOUT).unwrap(),
+            kv: KvApi::new(&kv.config(), patience.for_kv()).unwrap(),
             root,
             master_key,
             envelopes: Envelopes::new(kms.clone()),
