@@ -41,6 +41,8 @@ const EDGE_REPORTS_KEPT: time::Duration = MAX_AGE.saturating_add(time::Duration:
 /// without it; an hour longer, so that a control plane whose clock is behind still finds it.
 const REFUSAL_KEPT: time::Duration = time::Duration::hours(1);
 
+/// How long a job over all documents is kept after it has ended, but for the latest of its kind.
+const SYNC_JOBS_KEPT: time::Duration = time::Duration::days(30);
 /// How long a revocation is kept after its token has expired: longer than clocks differ.
 const REVOCATION_KEPT: time::Duration = time::Duration::hours(1);
 /// The longest that a `v1/trust` counts after it has been replaced: the longest window that a pool may have, and a day.
@@ -92,6 +94,7 @@ enum Kind {
     RevokedRecords,
     StatusBlocks,
     DeletedPools,
+    SyncJobs,
 }
 
 impl Housekeeping {
@@ -214,7 +217,7 @@ impl Housekeeping {
 }
 
 impl Kind {
-    const ALL: [Self; 11] = [
+    const ALL: [Self; 12] = [
         Self::Otps,
         Self::PreviousClientSecrets,
         Self::PreviousApiKeys,
@@ -226,6 +229,7 @@ impl Kind {
         Self::RevokedRecords,
         Self::StatusBlocks,
         Self::DeletedPools,
+        Self::SyncJobs,
     ];
 
     fn name(self) -> &'static str {
@@ -241,6 +245,7 @@ impl Kind {
             Kind::RevokedRecords => "revoked_records",
             Kind::StatusBlocks => "status_blocks",
             Kind::DeletedPools => "deleted_pools",
+            Kind::SyncJobs => "sync_jobs",
         }
     }
 
@@ -259,6 +264,7 @@ impl Kind {
             Kind::RevokedRecords => forget_revoked_records(connection, now).await,
             Kind::StatusBlocks => clear_status_blocks(connection, now).await,
             Kind::DeletedPools => store::deleted_pool::purge(connection, now - REVOCATION_KEPT, BATCH).await,
+            Kind::SyncJobs => purge::sync_jobs(connection, now - SYNC_JOBS_KEPT, BATCH).await,
         }
     }
 }

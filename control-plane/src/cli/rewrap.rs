@@ -6,9 +6,10 @@ use sqlx::{Connection, PgConnection};
 
 use super::error::CommandError;
 use super::output::{say, tell};
+use crate::clock::SystemClock;
 use crate::config::RootConfig;
 use crate::entropy::SystemEntropy;
-use crate::rewrap::{self, Told};
+use crate::rewrap::{self, Rewrapping, Told};
 use crate::store::StoreError;
 use crate::telemetry;
 
@@ -22,7 +23,8 @@ pub(super) async fn rewrap() -> Result<(), CommandError> {
         Told::Progress { shelf, keys } => tell(&format!("{}: {keys}", shelf.name())),
         Told::Left { shelf, kid, reason } => tell(&format!("{}: {kid} was left: {reason}", shelf.name())),
     };
-    let done = rewrap::rewrap(&mut connection, &config.master_key, &SystemEntropy, tell_of).await?;
+    let with = Rewrapping { master_key: &config.master_key, entropy: &SystemEntropy, clock: &SystemClock };
+    let done = rewrap::rewrap(&mut connection, &with, tell_of).await?;
     if done.left > 0 {
         return Err(CommandError::KeysLeft(done.left));
     }

@@ -83,6 +83,12 @@ impl Actor {
     pub fn system() -> Arc<Self> {
         Arc::new(Self { kind: ActorKind::System, id: None, name: None, address: None, request_id: None })
     }
+
+    /// A command of this name on the machine of the control plane.
+    pub fn command(name: &str) -> Self {
+        let name = Some(name.to_owned());
+        Self { kind: ActorKind::Command, id: None, name, address: None, request_id: None }
+    }
 }
 
 /// What something was done to.

@@ -128,7 +128,7 @@ impl Change {
             None => Vec::new(),
         };
         // Last, because changes of one organization wait for each other here.
-        self.write_events().await?;
+        write_events(&mut self.tx, &self.actor, self.now, std::mem::take(&mut self.events)).await?;
         self.tx.commit().await?;
         if self.has_marked || !marks.is_empty() {
             self.context.publications.wake();
@@ -151,39 +151,47 @@ impl Change {
         }
         Ok(marks)
     }
+}
 
-    async fn write_events(&mut self) -> Result<(), StoreError> {
-        let mut chains: BTreeMap<String, Vec<Event>> = BTreeMap::new();
-        for event in std::mem::take(&mut self.events) {
-            let chain = event.target.org.as_ref().map_or(GLOBAL_CHAIN, |org| org.as_str());
-            chains.entry(chain.to_owned()).or_default().push(event);
-        }
-        for (chain, events) in chains {
-            let head = store::audit::lock_head(&mut self.tx, &chain).await?;
-            let chained: Vec<ChainedEvent> =
-                (head.seq + 1..).zip(events).map(|(seq, event)| self.chained(&chain, seq, event)).collect();
-            store::audit::append(&mut self.tx, &chain, head, &chained).await?;
-        }
-        Ok(())
+/// Adds events to their chains, in the transaction of what they tell of. Last, because whoever writes to a chain holds up
+/// the others.
+pub(crate) async fn write_events(
+    tx: &mut PgConnection,
+    actor: &Actor,
+    now: OffsetDateTime,
+    events: Vec<Event>,
+) -> Result<(), StoreError> {
+    let mut chains: BTreeMap<String, Vec<Event>> = BTreeMap::new();
+    for event in events {
+        let chain = event.target.org.as_ref().map_or(GLOBAL_CHAIN, |org| org.as_str());
+        chains.entry(chain.to_owned()).or_default().push(event);
     }
+    for (chain, events) in chains {
+        let head = store::audit::lock_head(tx, &chain).await?;
+        let chained: Vec<ChainedEvent> = (head.seq + 1..)
+            .zip(events)
+            .map(|(seq, event)| chained(actor, now, &chain, seq, event))
+            .collect();
+        store::audit::append(tx, &chain, head, &chained).await?;
+    }
+    Ok(())
+}
 
-    fn chained(&self, chain: &str, seq: i64, event: Event) -> ChainedEvent {
-        let Event { target, action, changes } = event;
-        let actor = &self.actor;
-        ChainedEvent {
-            chain: chain.to_owned(),
-            seq,
-            occurred_at: self.now,
-            actor_kind: actor.kind.as_str().to_owned(),
-            actor_id: actor.id.clone(),
-            actor_name: actor.name.clone(),
-            action,
-            target_kind: target.kind.to_owned(),
-            target_id: target.id,
-            env_id: target.env.map(|env| env.as_str().to_owned()),
-            changes: changes.to_string(),
-            address: actor.address.map(|address| address.to_string()),
-            request_id: actor.request_id.clone(),
-        }
+fn chained(actor: &Actor, now: OffsetDateTime, chain: &str, seq: i64, event: Event) -> ChainedEvent {
+    let Event { target, action, changes } = event;
+    ChainedEvent {
+        chain: chain.to_owned(),
+        seq,
+        occurred_at: now,
+        actor_kind: actor.kind.as_str().to_owned(),
+        actor_id: actor.id.clone(),
+        actor_name: actor.name.clone(),
+        action,
+        target_kind: target.kind.to_owned(),
+        target_id: target.id,
+        env_id: target.env.map(|env| env.as_str().to_owned()),
+        changes: changes.to_string(),
+        address: actor.address.map(|address| address.to_string()),
+        request_id: actor.request_id.clone(),
     }
 }

@@ -165,6 +165,25 @@ pub async fn revoked_tokens(
     Ok(done.rows_affected())
 }
 
+/// Removes jobs over all documents that ended before a time. The latest of each kind stays, for whoever asks how it went.
+pub async fn sync_jobs(tx: &mut PgConnection, before: OffsetDateTime, limit: u16) -> Result<u64, StoreError> {
+    let done = sqlx::query!(
+        "with due as (
+             select id from sync_job as old
+              where finished_at < $1
+                and exists (select from sync_job as later
+                             where later.kind = old.kind and (later.started_at, later.id) > (old.started_at, old.id))
+              order by finished_at limit $2 for update skip locked
+         )
+         delete from sync_job j using due where j.id = due.id",
+        before,
+        i64::from(limit),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected())
+}
+
 /// What became of the beginning of a chain of audit events.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum ChainPurge {

@@ -11,7 +11,7 @@ use keypost_shared::host::PrivateKey;
 use keypost_shared::id::PoolId;
 use keypost_shared::kv_key::KvKey;
 use rand_core::OsRng;
-use serde_json::json;
+use serde_json::{Value, json};
 
 use crate::support::{Answer, TestApp, TestPublisher, eventually, keypost, secret};
 
@@ -171,6 +171,14 @@ async fn rewrap_moves_every_private_key_to_the_new_master_key_and_says_what_it_c
                       union select substring(private_sealed from 2 for 8) from publisher_key
                       union select substring(private_sealed from 2 for 8) from root_key) as masters";
     assert_eq!(app.database.number(masters).await, 1);
+    // Each transaction that moved something has told of it.
+    let audit = app.call("GET", "/api/internal/audit?action=master_key.rewrap", None).await.json();
+    let told = |event: &Value| {
+        assert_eq!((&event["actorKind"], &event["actorName"]), (&json!("command"), &json!("keys rewrap")));
+        event["changes"]["after"]["keys"].as_i64().unwrap()
+    };
+    let moved: i64 = audit["items"].as_array().unwrap().iter().map(told).sum();
+    assert_eq!(moved, keys, "{audit}");
 
     // The new key alone is enough for everything.
     let publisher = TestPublisher::start_under(

@@ -9,6 +9,7 @@ use keypost_shared::kv_key::KvKey;
 use serde_json::{Value, json};
 use uuid::Uuid;
 
+use crate::housekeeping;
 use crate::support::{TestApp, eventually};
 
 const SYNC: &str = "/api/internal/sync";
@@ -289,4 +290,24 @@ async fn a_late_document_makes_it_amber_and_ready_all_the_same() {
         app.call("GET", "/readyz", None).await.json()["status"] == "ready"
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn jobs_that_ended_a_month_ago_are_forgotten_but_for_the_latest_of_each_kind() {
+    let app = TestApp::start().await;
+    fleet(&app).await;
+    for kind in ["verify", "verify", "rebuild"] {
+        run(&app, kind).await;
+    }
+    let kept = async || {
+        housekeeping::run(&app, None).await;
+        app.database.number("select count(*) from sync_job").await
+    };
+    assert_eq!(kept().await, 3);
+    app.clock.advance(Duration::from_secs(31 * 86_400));
+    assert_eq!(kept().await, 2);
+    let sync = app.call("GET", SYNC, None).await.json();
+    assert_eq!(sync["jobs"].as_array().unwrap().len(), 2, "{sync}");
+    run(&app, "verify").await;
+    assert_eq!(kept().await, 2, "the newer one takes the place of the old one");
 }
