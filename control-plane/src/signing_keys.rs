@@ -1,4 +1,5 @@
-//! Looks after the signing keys of all pools: of all control planes on a database one does it at a time.
+//! Looks after the signing keys of all pools: of all control planes on a database one does it at a time. Makes the pools of
+//! organizations that have none for their people.
 //!
 //! Each pool says when it is due (`client_pool.keys_due_at`), so a round looks at few of many. Where a pool's keys cannot
 //! be seen to, it is due again a little later, and the others have their turn meanwhile.
@@ -9,10 +10,10 @@ use std::time::Duration;
 use sqlx::{Connection as _, PgConnection};
 use tokio::sync::Semaphore;
 use tokio::task::{JoinHandle, JoinSet};
-use tokio::time::sleep;
+use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
 
-use crate::service::{Context, signing_key};
+use crate::service::{Context, signing_key, sso};
 use crate::store::signing_key::PoolOwner;
 use crate::store::{self, AdvisoryLock, StoreError};
 
@@ -20,6 +21,9 @@ use crate::store::{self, AdvisoryLock, StoreError};
 const POOLS: i64 = 100;
 /// The most of them at a time: a backend may be slow.
 const AT_ONCE: usize = 4;
+/// How often organizations without a pool for their people are looked for: those from before there were such pools, and
+/// those that an older version makes next to this one.
+const MISSING: Duration = Duration::from_secs(60);
 
 /// What it works with.
 pub struct SigningKeys {
@@ -51,6 +55,7 @@ impl SigningKeys {
         let told = stop.clone();
         let task = tokio::spawn(async move {
             let mut failing = false;
+            let mut look_for_missing = Instant::now();
             while told.run_until_cancelled(sleep(self.interval)).await.is_some() {
                 match told.run_until_cancelled(self.round()).await {
                     Some(Err(error)) => {
@@ -62,9 +67,23 @@ impl SigningKeys {
                     Some(Ok(_)) => failing = false,
                     None => {}
                 }
+                if look_for_missing <= Instant::now() {
+                    look_for_missing = Instant::now() + MISSING;
+                    told.run_until_cancelled(self.look_after_people()).await;
+                }
             }
         });
         RunningSigningKeys { stop, task }
+    }
+
+    /// Makes the pools for people that are missing, and lets their tokens live as long as they shall.
+    async fn look_after_people(&self) {
+        if let Err(error) = sso::pool::add_missing(&self.context).await {
+            tracing::warn!(%error, "pools for people cannot be made");
+        }
+        if let Err(error) = sso::pool::keep_token_ttl(&self.context).await {
+            tracing::warn!(%error, "how long tokens of people live cannot be changed");
+        }
     }
 
     /// Looks after the pools that are due now, unless another control plane is about it.

@@ -421,13 +421,13 @@ async fn find_device(app: &App, scope: &EnvScope, device: Option<DeviceId>) -> R
 }
 
 /// The ids in a path, each read into its type; what is wrong with any of them is told together.
-struct PathIds {
+pub(super) struct PathIds {
     values: Vec<(String, String)>,
     errors: Vec<FieldError>,
 }
 
 impl PathIds {
-    async fn read(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+    pub(super) async fn read(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
         let params = RawPathParams::from_request_parts(parts, app)
             .await
             .map_err(|_| Problem::invalid_field("path", "is not UTF-8 when decoded"))?;
@@ -436,7 +436,7 @@ impl PathIds {
     }
 
     /// The id of that name. None is an error, which [`finish`](Self::finish) reports.
-    fn take<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
+    pub(super) fn take<T: FromStr<Err: Display>>(&mut self, name: &str) -> Option<T> {
         let text = self.values.iter().find(|(own, _)| own == name).map_or("", |(_, value)| value);
         match text.parse() {
             Ok(id) => Some(id),
@@ -447,7 +447,7 @@ impl PathIds {
         }
     }
 
-    fn finish(self) -> Result<(), Problem> {
+    pub(super) fn finish(self) -> Result<(), Problem> {
         if self.errors.is_empty() { Ok(()) } else { Err(Problem::invalid(self.errors)) }
     }
 }

@@ -180,18 +180,18 @@ impl Creation {
     pub(super) async fn finish_after<A: Serialize>(
         self,
         app: &App,
-        updated_at: OffsetDateTime,
+        updated_at: Option<OffsetDateTime>,
         wait: impl AsyncFnOnce(Vec<Mark>) -> bool,
         answer: impl Fn(bool) -> A,
     ) -> Result<Response, Problem> {
         let (not_yet, done) = (answer(false), answer(true));
         let status = self.status;
-        let kept = KeptAnswer::new(status, &not_yet, Some(updated_at))?;
+        let kept = KeptAnswer::new(status, &not_yet, updated_at)?;
         let (marks, rows) = self.keep_and_commit(&kept).await?;
         if !wait(marks).await {
             return Ok(kept.into_response());
         }
-        let kept = KeptAnswer::new(status, &done, Some(updated_at))?;
+        let kept = KeptAnswer::new(status, &done, updated_at)?;
         // Whoever asks again now is told the truth of now. Where that fails, the truth of then is good enough.
         let kept_again = async {
             for (id, key) in &rows {

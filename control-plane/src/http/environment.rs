@@ -122,7 +122,7 @@ async fn create(
     let context = app.context();
     let wait = async |marks| environment::wait_until_published(context, marks).await;
     let answer = |published| EnvironmentAnswer::new(&app, &created, published);
-    Ok(creation.finish_after(&app, created.updated_at, wait, answer).await?)
+    Ok(creation.finish_after(&app, Some(created.updated_at), wait, answer).await?)
 }
 
 /// List the environments of an organization, by id.

@@ -5,7 +5,7 @@ use std::fmt::Display;
 use std::str::FromStr;
 
 use base64ct::{Base64UrlUnpadded, Encoding};
-use keypost_shared::id::DeviceId;
+use keypost_shared::id::{DeviceId, OrgId};
 use keypost_shared::scope::Scopes;
 use reqwest::Url;
 use serde_json::value::RawValue;
@@ -26,6 +26,7 @@ const MAX_TAG_VALUE: usize = 256;
 const MAX_URLS: usize = 32;
 const MAX_URL_LENGTH: usize = 2048;
 const MAX_JWKS_KEYS: usize = 10;
+const MAX_METADATA_KEYS: usize = 64;
 
 /// A text that is read by its type.
 pub(super) fn parsed<T: FromStr<Err: Display>>(value: Value) -> Result<T, Invalid> {
@@ -165,6 +166,57 @@ pub(super) fn origins(value: Value) -> Result<Vec<String>, Invalid> {
     };
     each(origins.iter().enumerate().map(|(index, origin)| (format!("[{index}]"), check(origin))))?;
     Ok(origins)
+}
+
+/// Where an authorization code may be sent (RFC 6749 §3.1.2, RFC 8252 §7.3): absolute, without a fragment, and nowhere that
+/// somebody on the way could read it.
+pub(super) fn redirect_uris(value: Value) -> Result<Vec<String>, Invalid> {
+    let uris = texts(value)?;
+    if uris.len() > MAX_URLS {
+        return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
+    }
+    let check = |uri: &str| {
+        check_server_url(uri)?;
+        let loopback = ["http://localhost", "http://127.0.0.1", "http://[::1]"];
+        let rest = loopback.iter().find_map(|host| uri.strip_prefix(host));
+        let is_loopback = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']));
+        match uri {
+            _ if uri.contains('#') => Err("must not have a fragment"),
+            _ if uri.starts_with("https://") || is_loopback => Ok(()),
+            _ => Err("must be https, or http on this machine (localhost, 127.0.0.1 or [::1])"),
+        }
+    };
+    each(uris.iter().enumerate().map(|(index, uri)| (format!("[{index}]"), check(uri))))?;
+    Ok(uris)
+}
+
+/// Names of members of `user_metadata`.
+pub(super) fn metadata_keys(value: Value) -> Result<Vec<String>, Invalid> {
+    let names = texts(value)?;
+    if names.len() > MAX_METADATA_KEYS {
+        return Err(Invalid::new(format!("must have at most {MAX_METADATA_KEYS} entries")));
+    }
+    let check = |name: &str| match name {
+        _ if name.is_empty() || name.chars().count() > MAX_NAME => Err("must have 1 to 200 characters"),
+        _ if has_control(name) => Err("must not have control characters"),
+        _ => Ok(()),
+    };
+    each(names.iter().enumerate().map(|(index, name)| (format!("[{index}]"), check(name))))?;
+    Ok(names)
+}
+
+/// True or false.
+pub(super) fn boolean(value: Value) -> Result<bool, Invalid> {
+    value.as_bool().ok_or_else(|| Invalid::new("must be true or false"))
+}
+
+/// The id of an organization. Some stand for something else in paths.
+pub(super) fn organization_id(value: Value) -> Result<OrgId, Invalid> {
+    let id: OrgId = parsed(value)?;
+    match id.as_str() {
+        "me" | "client-apps" => Err(Invalid::new("must not be me or client-apps")),
+        _ => Ok(id),
+    }
 }
 
 /// Tags: an object of texts.

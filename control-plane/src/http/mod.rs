@@ -130,6 +130,7 @@ fn documented() -> OpenApiRouter<App> {
         .merge(sync::routes())
         .merge(publisher_key::routes())
         .merge(activation::routes())
+        .merge(sso::routes())
 }
 
 /// A JSON answer, which nobody keeps: what is answered here is secret or changes.

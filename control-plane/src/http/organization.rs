@@ -28,7 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
 
 impl FromFields for NewOrganization {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let id = fields.optional("id", fields::parsed);
+        let id = fields.optional("id", fields::organization_id);
         let OrganizationReplacement { name, description } = FromFields::from_fields(fields)?;
         Some(Self { id: id?, name, description })
     }
@@ -83,9 +83,10 @@ async fn create(
     Create(new, request): Create<NewOrganization>,
 ) -> Result<Response, Interrupted> {
     let mut creation = request.begin(&app, everything.scope.actor()).await?;
-    let created = organization::create(&mut creation.change, &everything.scope, new)
+    let created = organization::create(&mut creation.change, (&everything.scope).into(), new)
         .await
-        .map_err(|error| not_created(error, "an organization", "thing"))?;
+        .map_err(|error| not_created(error, "an organization", "thing"))?
+        .organization;
     let updated_at = created.updated_at;
     Ok(creation.finish(&OrganizationAnswer::from(created), Some(updated_at)).await?)
 }

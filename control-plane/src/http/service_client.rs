@@ -132,7 +132,7 @@ async fn create(
         client: client.clone(),
     };
     let wait = async |marks| wait_until_published(app.context(), marks).await;
-    Ok(creation.finish_after(&app, updated_at, wait, answer).await?)
+    Ok(creation.finish_after(&app, Some(updated_at), wait, answer).await?)
 }
 
 /// List service clients, by id. Reading them needs `org:read`, as reading the pool that they belong to does.
@@ -227,7 +227,7 @@ async fn rotate_secret(
         published,
     };
     let wait = async |marks| wait_until_published(app.context(), marks).await;
-    Ok(creation.finish_after(&app, rotated.client.updated_at, wait, answer).await?)
+    Ok(creation.finish_after(&app, Some(rotated.client.updated_at), wait, answer).await?)
 }
 
 fn show(client: ServiceClient) -> Response {

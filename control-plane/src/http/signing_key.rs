@@ -188,7 +188,7 @@ async fn revoke(
     let revoked_at = revocation.revoked_at;
     let wait = async |marks| signing_key::wait_until_published(app.context(), marks).await;
     let shown = |published| shown(revocation.clone(), published, app.context().clock.now());
-    Ok(creation.finish_after(&app, revoked_at, wait, shown).await?)
+    Ok(creation.finish_after(&app, Some(revoked_at), wait, shown).await?)
 }
 
 fn shown(revocation: Revocation, published: bool, now: OffsetDateTime) -> RevocationAnswer {

@@ -125,7 +125,9 @@ pub(super) fn pool(
 ) -> Result<SignedDocument, RenderError> {
     let mut signing_key = None;
     let mut ends_at = None;
-    if let Some((key, signs)) = rows.signer(now) {
+    // For people only the control plane signs: no edge has use for their key.
+    let signer = rows.signer(now).filter(|_| rows.kind != PoolKind::Sso);
+    if let Some((key, signs)) = signer {
         let private = match &signs.private {
             StoredPrivate::Local { sealed } => {
                 let key = keys.master_key.open(KeyPurpose::Pool(rows.id), &key.kid, sealed)?;

@@ -166,6 +166,11 @@ impl OrgScope {
         Self { org, actor: Actor::system() }
     }
 
+    /// For whoever manages an organization by a right of single sign-on.
+    pub(super) fn of_an_owner(org: OrgId, actor: Arc<Actor>) -> Self {
+        Self { org, actor }
+    }
+
     /// The organization.
     pub fn org(&self) -> &OrgId {
         &self.org
@@ -192,6 +197,23 @@ impl GlobalScope {
     /// Whoever reaches everything reaches an organization.
     pub fn narrow(&self, org: OrgId) -> OrgScope {
         OrgScope { org, actor: self.actor.clone() }
+    }
+}
+
+/// Proof that whoever asks may found an organization: a global admin, or a person who is to own it.
+#[derive(Clone, Copy, Debug)]
+pub struct MayFound(());
+
+impl MayFound {
+    /// A person founds an organization of their own.
+    pub(super) fn as_its_owner() -> Self {
+        Self(())
+    }
+}
+
+impl From<&GlobalScope> for MayFound {
+    fn from(_: &GlobalScope) -> Self {
+        Self(())
     }
 }
 

@@ -12,9 +12,10 @@ use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, deleted_pool, environment, organization};
+use super::{ChangeError, Context, deleted_pool, environment, organization, sso};
 use crate::store;
 use crate::store::environment::EnvScope;
+use crate::store::signing_key::PoolOwner;
 
 /// How many devices, and how many service clients, go in one transaction: some tenths of a second.
 const BATCH: i64 = 2000;
@@ -101,15 +102,16 @@ async fn delete_part_of_environment(
             return Err(ChangeError::HasChildren(children));
         }
     }
-    deleted_pool::keep(&mut change, scope).await?;
+    deleted_pool::keep(&mut change, scope.pool()).await?;
+    store::client_pool::delete(change.tx(), &PoolOwner::from(scope)).await?;
     store::environment::delete(change.tx(), scope).await?;
     change.record(Event::deleted(environment::target(scope), &before));
     change.commit().await?;
     Ok(Step::Done)
 }
 
-/// Deletes an organization with its API keys; with `cascade` also its environments, without which they keep it from being
-/// deleted.
+/// Deletes an organization with its API keys and the pool of its people; with `cascade` also its environments, client apps
+/// and people, without which they keep it from being deleted.
 pub async fn delete_organization(
     context: &Context,
     scope: &OrgScope,
@@ -130,9 +132,18 @@ pub async fn delete_organization(
             precondition.check(before.updated_at)?;
         }
         first = false;
-        let Some(environment) =
-            store::environment::list(change.tx(), scope, None, 1).await?.into_iter().next()
-        else {
+        let environment = store::environment::list(change.tx(), scope, None, 1).await?.into_iter().next();
+        let people = store::sso::deletion::children(change.tx(), scope).await?;
+        if let Some(children) = environment.as_ref().map(|_| "environments").or(people).filter(|_| !cascade) {
+            return Err(ChangeError::HasChildren(children));
+        }
+        let Some(environment) = environment else {
+            if !sso::deletion::delete_pool(&mut change, scope).await? {
+                // Their own transactions must not wait for this one. Who comes meanwhile is met next time.
+                drop(change);
+                sso::deletion::delete_people(context, scope).await?;
+                continue;
+            }
             for key in store::organization::delete_api_keys(change.tx(), scope).await? {
                 let org = Some(scope.org().clone());
                 let target = Target { org, env: None, kind: "api_key", id: key.id.to_string() };
@@ -143,9 +154,6 @@ pub async fn delete_organization(
             change.commit().await?;
             return Ok(());
         };
-        if !cascade {
-            return Err(ChangeError::HasChildren("environments"));
-        }
         // The environment's own transactions must not wait for this one. One that is added meanwhile is met next time.
         drop(change);
         match delete_environment(context, &environment.within(scope), &Precondition::None, true).await {

@@ -12,7 +12,7 @@ use super::change::Change;
 use super::pool_keys::{self, Backend, CheckedKey, KeyPatch};
 use super::precondition::Precondition;
 use super::provisioning_policy::{self, ProvisioningPatch};
-use super::{ChangeError, Context};
+use super::{ChangeError, Context, CreateError, signing_key};
 use crate::clock::seconds;
 use crate::config::Mode;
 use crate::key_maker::{KeyBackend, KmsMode};
@@ -59,6 +59,26 @@ impl PoolChange {
     fn keys(&self) -> KeyPatch {
         KeyPatch { backend: self.key_backend, mode: self.key_mode, kms_key_id: self.kms_key_id.clone() }
     }
+}
+
+/// Adds the pool of an environment, or of the people of an organization, which the same transaction has added or locked: with
+/// the default rules, and two keys, one that signs at once and the one that will follow it.
+pub(super) async fn add(change: &mut Change, owner: &PoolOwner) -> Result<(), CreateError> {
+    let now = change.now();
+    // How long the tokens of people live is the deployment's to say.
+    let token_ttl = owner.env().is_none().then(|| change.context().sso.access_token_ttl_seconds());
+    let longest_window = store::snapshot::longest_window(change.tx()).await?;
+    let window = store::client_pool::insert(change.tx(), owner, token_ttl, now).await?;
+    signing_key::add_first(change, owner).await?;
+    change.mark(KvKey::Pool(owner.pool()), Priority::Change);
+    // Empty, and there: without them nothing is issued.
+    for list in store::status_block::keys_of_lists(change.tx(), owner.pool()).await? {
+        change.mark(list, Priority::Change);
+    }
+    if longest_window.is_none_or(|longest| longest < window) {
+        change.mark(KvKey::Trust, Priority::Change);
+    }
+    Ok(())
 }
 
 /// The environment's pool.

@@ -3,6 +3,7 @@
 
 use keypost_shared::document::PoolDocument;
 use keypost_shared::host::PrivateKey;
+use keypost_shared::id::PoolId;
 use keypost_shared::jwk::{Jwk, JwkSet};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::status_list::{STATUS_LIST_TTL, StatusBits, StatusListClaims, list_url};
@@ -15,7 +16,6 @@ use crate::clock::unix;
 use crate::crypto_at_rest::KeyPurpose;
 use crate::key_maker::StoredPrivate;
 use crate::store::deleted_pool::{self, DeletedPool};
-use crate::store::environment::EnvScope;
 use crate::store::publication::Priority;
 use crate::store::snapshot::{self, PoolRows};
 use crate::store::{self, StoreError};
@@ -24,8 +24,8 @@ use crate::store::{self, StoreError};
 const SKEW: Duration = Duration::minutes(10);
 
 /// Keeps what verifiers need of a pool whose rows are about to go, and marks its documents.
-pub(super) async fn keep(change: &mut Change, scope: &EnvScope) -> Result<(), ChangeError> {
-    let (now, id) = (change.now(), scope.pool());
+pub(super) async fn keep(change: &mut Change, id: PoolId) -> Result<(), ChangeError> {
+    let now = change.now();
     for list in store::status_block::keys_of_lists(change.tx(), id).await? {
         change.mark(list, Priority::Revocation);
     }

@@ -10,10 +10,11 @@ use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, CreateError, signing_key};
+use super::{ChangeError, Context, CreateError, client_pool};
 use crate::entropy::random_uuid;
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::publication::{Mark, Priority};
+use crate::store::signing_key::PoolOwner;
 use crate::store::{self, StoreError};
 
 /// The tags of a device where its environment names none (api.md §3).
@@ -86,18 +87,8 @@ pub async fn create(
     };
     let env_scope = environment.within(scope);
 
-    let longest_window = store::snapshot::longest_window(change.tx()).await?;
     store::environment::insert(change.tx(), scope, &environment).await?;
-    let window = store::client_pool::insert(change.tx(), &env_scope, now).await?;
-    signing_key::add_first(change, &env_scope).await?;
-    change.mark(KvKey::Pool(pool_id), Priority::Change);
-    // Empty, and there: without them nothing is issued.
-    for list in store::status_block::keys_of_lists(change.tx(), pool_id).await? {
-        change.mark(list, Priority::Change);
-    }
-    if longest_window.is_none_or(|longest| longest < window) {
-        change.mark(KvKey::Trust, Priority::Change);
-    }
+    client_pool::add(change, &PoolOwner::from(&env_scope)).await?;
     change.record(Event::created(target(&env_scope), &environment));
     Ok(environment)
 }

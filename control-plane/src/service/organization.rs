@@ -1,13 +1,13 @@
 //! Organizations.
 
-use keypost_shared::id::OrgId;
+use keypost_shared::id::{OrgId, PoolId};
 use utoipa::ToSchema;
 
-use super::access::{GlobalScope, OrgScope, Reach};
+use super::access::{MayFound, OrgScope, Reach};
 use super::audit::{Event, Target};
 use super::change::Change;
 use super::precondition::Precondition;
-use super::{ChangeError, Context, CreateError};
+use super::{ChangeError, Context, CreateError, sso};
 use crate::entropy::random_uuid;
 use crate::store::organization::Organization;
 use crate::store::{self, StoreError};
@@ -37,12 +37,21 @@ pub struct OrganizationReplacement {
     pub description: Option<String>,
 }
 
-/// Creates an organization.
+/// An organization that has just been founded.
+#[derive(Clone, Debug)]
+pub struct Founded {
+    /// The organization.
+    pub organization: Organization,
+    /// The pool of its people.
+    pub sso_pool: PoolId,
+}
+
+/// Creates an organization, with the pool of its people and the pool's keys.
 pub async fn create(
     change: &mut Change,
-    scope: &GlobalScope,
+    may_found: MayFound,
     new: NewOrganization,
-) -> Result<Organization, CreateError> {
+) -> Result<Founded, CreateError> {
     let now = change.now();
     let id = match new.id {
         Some(id) => id,
@@ -51,9 +60,10 @@ pub async fn create(
     };
     let organization =
         Organization { id, name: new.name, description: new.description, created_at: now, updated_at: now };
-    store::organization::insert(change.tx(), scope, &organization).await?;
+    store::organization::insert(change.tx(), may_found, &organization).await?;
+    let sso_pool = sso::pool::add(change, &organization.id).await?;
     change.record(Event::created(target(&organization.id), &organization));
-    Ok(organization)
+    Ok(Founded { organization, sso_pool })
 }
 
 /// The organization, if there is one.

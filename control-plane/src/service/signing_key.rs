@@ -264,20 +264,19 @@ async fn succeed(
 
 /// Adds the first keys of a pool that the same transaction has added: one that signs at once, and the one that will follow
 /// it, both in the key set from the start.
-pub async fn add_first(change: &mut Change, scope: &EnvScope) -> Result<(), super::CreateError> {
-    let owner = PoolOwner::from(scope);
+pub async fn add_first(change: &mut Change, owner: &PoolOwner) -> Result<(), super::CreateError> {
     for _ in 0..2 {
         let made = change.context().key_maker.make_local(owner.pool())?;
         let now = change.now();
-        store::signing_key::insert(change.tx(), &owner, &made, now).await?;
+        store::signing_key::insert(change.tx(), owner, &made, now).await?;
     }
     let (now, times) = (change.now(), change.context().key_times);
-    let keys = store::signing_key::lock_pool(change.tx(), &owner, times, now).await?;
+    let keys = store::signing_key::lock_pool(change.tx(), owner, times, now).await?;
     let Some(keys) = keys else { return Err(super::CreateError::ParentGone) };
     for step in life::plan(&keys.snapshot, unix(now), &keys.policy) {
-        take_one(change, &owner, &step).await?;
+        take_one(change, owner, &step).await?;
     }
-    schedule(change, &owner).await?;
+    schedule(change, owner).await?;
     Ok(())
 }
 

@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use keypost_shared::device_certificate::{CertificateMatch, ProvisioningMode, ProvisioningPolicy};
 use keypost_shared::document::ClaimsProfile;
-use keypost_shared::id::PoolId;
+use keypost_shared::id::{EnvId, OrgId, PoolId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::scope::Scopes;
 use serde::ser::SerializeMap;
@@ -16,7 +16,7 @@ use time::OffsetDateTime;
 
 use super::environment::EnvScope;
 use super::revoked_record::SHARDS;
-use super::signing_key::read_backend;
+use super::signing_key::{PoolOwner, read_backend};
 use super::{StoreError, corrupt, id};
 use crate::key_maker::{KeyBackend, KmsMode};
 use crate::service::provisioning_policy;
@@ -67,17 +67,23 @@ pub struct EarlierTokenTtl {
     pub until: OffsetDateTime,
 }
 
-/// Adds the pool of an environment that the same transaction has added, with the default rules. Answers with its window,
-/// in seconds.
-pub async fn insert(tx: &mut PgConnection, scope: &EnvScope, now: OffsetDateTime) -> Result<u32, StoreError> {
+/// Adds the pool of an environment, or of an organization's people, with the default rules. Answers with its window, in
+/// seconds. [`StoreError::is_duplicate`] where there is one already.
+pub async fn insert(
+    tx: &mut PgConnection,
+    owner: &PoolOwner,
+    token_ttl_seconds: Option<u32>,
+    now: OffsetDateTime,
+) -> Result<u32, StoreError> {
     let window = sqlx::query_scalar!(
-        "insert into client_pool (id, org_id, env_id, kind, created_at, updated_at)
-         values ($1, $2, $3, 'device', $4, $4)
+        "insert into client_pool (id, org_id, env_id, kind, token_ttl_seconds, created_at, updated_at)
+         values ($1, $2, $3, case when $3::text is null then 'sso' else 'device' end, coalesce($5, 3600), $4, $4)
          returning max_staleness_seconds",
-        scope.pool().0,
-        scope.org().as_str(),
-        scope.env().as_str(),
+        owner.pool().0,
+        owner.org().as_str(),
+        owner.env().map(EnvId::as_str),
         now,
+        token_ttl_seconds.map(integer),
     )
     .fetch_one(tx)
     .await?;
@@ -104,6 +110,80 @@ pub async fn find_for_update(
     .fetch_optional(&mut *tx)
     .await?;
     select(tx, scope).await
+}
+
+/// Lets the tokens of people live this long, in the pools where it is otherwise, at most `limit` of them. Answers with the
+/// pools. Tokens that live longer may be there for a while.
+pub async fn set_token_ttl_of_people(
+    tx: &mut PgConnection,
+    seconds: u32,
+    limit: i64,
+    now: OffsetDateTime,
+) -> Result<Vec<PoolId>, StoreError> {
+    let pools = sqlx::query_scalar!(
+        "with due as (
+             select id from client_pool where kind = 'sso' and token_ttl_seconds <> $1
+              order by id limit $2 for no key update
+         )
+         update client_pool p
+            set earlier_token_ttl_seconds = case
+                    when p.earlier_token_ttl_until > $3
+                    then greatest(p.token_ttl_seconds, p.earlier_token_ttl_seconds)
+                    else p.token_ttl_seconds end,
+                earlier_token_ttl_until = greatest(
+                    p.earlier_token_ttl_until,
+                    $3::timestamptz + make_interval(secs => p.max_staleness_seconds + p.token_ttl_seconds)),
+                token_ttl_seconds = $1, updated_at = $3
+           from due
+          where p.id = due.id
+         returning p.id",
+        integer(seconds),
+        limit,
+        now,
+    )
+    .fetch_all(tx)
+    .await?;
+    Ok(pools.into_iter().map(PoolId).collect())
+}
+
+/// Organizations without a pool for their people, at most `limit`.
+pub async fn organizations_without_people(
+    tx: &mut PgConnection,
+    limit: i64,
+) -> Result<Vec<OrgId>, StoreError> {
+    let found = sqlx::query_scalar!(
+        "select o.id from organization o
+          where not exists (select from client_pool p where p.org_id = o.id and p.kind = 'sso')
+          order by o.id
+          limit $1",
+        limit,
+    )
+    .fetch_all(tx)
+    .await?;
+    found.iter().map(|org| id("organization.id", org)).collect()
+}
+
+/// Deletes a pool with its keys, certificates and revocations. Nothing else may belong to it any more.
+pub async fn delete(tx: &mut PgConnection, owner: &PoolOwner) -> Result<(), StoreError> {
+    super::device_certificate::delete_all(tx, owner).await?;
+    super::revoked_record::delete_all(tx, owner).await?;
+    super::revoked_token::delete_all(tx, owner).await?;
+    super::status_block::delete_all(tx, owner).await?;
+    sqlx::query!(
+        "delete from signing_key where org_id = $1 and pool_id = $2",
+        owner.org().as_str(),
+        owner.pool().0,
+    )
+    .execute(&mut *tx)
+    .await?;
+    sqlx::query!(
+        "delete from client_pool where org_id = $1 and id = $2",
+        owner.org().as_str(),
+        owner.pool().0,
+    )
+    .execute(tx)
+    .await?;
+    Ok(())
 }
 
 /// Lets the edge ask for the revocation lists of pools from before there were any, once these have been in KV for a while.

@@ -8,6 +8,7 @@ use time::OffsetDateTime;
 
 use super::StoreError;
 use super::environment::EnvScope;
+use super::signing_key::PoolOwner;
 
 /// Lets one transaction at a time decide about a device, whether it exists or not.
 pub async fn lock(tx: &mut PgConnection, scope: &EnvScope, device: &DeviceId) -> Result<(), StoreError> {
@@ -168,15 +169,15 @@ pub async fn remember_deleted(
 }
 
 /// Removes all that is remembered of a pool's certificates, and its roots and denials, before the pool goes.
-pub async fn delete_all(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+pub async fn delete_all(tx: &mut PgConnection, owner: &PoolOwner) -> Result<(), StoreError> {
     sqlx::query!(
         "with a as (delete from trust_anchor where org_id = $1 and pool_id = $2),
               b as (delete from denied_certificate where org_id = $1 and pool_id = $2),
               c as (delete from provisioning_hour where org_id = $1 and pool_id = $2),
               d as (delete from refused_device where org_id = $1 and pool_id = $2)
          delete from deleted_device where org_id = $1 and pool_id = $2",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
     )
     .execute(tx)
     .await?;

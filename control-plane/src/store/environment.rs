@@ -269,28 +269,8 @@ pub async fn children(tx: &mut PgConnection, scope: &EnvScope) -> Result<Option<
     })
 }
 
-/// Deletes the environment with its pool, and the pool's keys, certificates and revocations. Nothing else may belong to it
-/// any more.
+/// Deletes the environment, whose pool has been deleted. Nothing else may belong to it any more.
 pub async fn delete(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
-    super::device_certificate::delete_all(tx, scope).await?;
-    super::revoked_record::delete_all(tx, scope).await?;
-    super::revoked_token::delete_all(tx, scope).await?;
-    super::status_block::delete_all(tx, scope).await?;
-    sqlx::query!(
-        "delete from signing_key where org_id = $1 and pool_id = $2",
-        scope.org().as_str(),
-        scope.pool().0,
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "delete from client_pool where org_id = $1 and env_id = $2 and id = $3",
-        scope.org().as_str(),
-        scope.env().as_str(),
-        scope.pool().0,
-    )
-    .execute(&mut *tx)
-    .await?;
     sqlx::query!(
         "delete from environment where org_id = $1 and id = $2",
         scope.org().as_str(),

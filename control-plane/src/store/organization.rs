@@ -7,7 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::{StoreError, id};
-use crate::service::access::{GlobalScope, OrgScope, Reach};
+use crate::service::access::{MayFound, OrgScope, Reach};
 
 /// A tenant.
 #[derive(Clone, Debug, Serialize)]
@@ -30,7 +30,7 @@ pub struct Organization {
 /// Adds an organization. [`StoreError::is_duplicate`] where the id is taken.
 pub async fn insert(
     tx: &mut PgConnection,
-    _: &GlobalScope,
+    _: MayFound,
     organization: &Organization,
 ) -> Result<(), StoreError> {
     let Organization { id, name, description, created_at, updated_at } = organization;

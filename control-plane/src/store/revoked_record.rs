@@ -9,8 +9,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::environment::EnvScope;
 use super::publication::Mark;
+use super::signing_key::PoolOwner;
 use super::{StoreError, id};
 
 /// In how many shards a pool's revocation list stands. A million entries are 125,000 a shard, some 8 MB.
@@ -261,11 +261,11 @@ pub async fn purge(
 }
 
 /// Forgets all of a pool, before the pool goes.
-pub async fn delete_all(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+pub async fn delete_all(tx: &mut PgConnection, owner: &PoolOwner) -> Result<(), StoreError> {
     sqlx::query!(
         "delete from revoked_record where org_id = $1 and pool_id = $2",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
     )
     .execute(tx)
     .await?;

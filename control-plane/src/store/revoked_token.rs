@@ -7,6 +7,7 @@ use time::OffsetDateTime;
 use uuid::Uuid;
 
 use super::environment::EnvScope;
+use super::signing_key::PoolOwner;
 use super::{StoreError, corrupt, id};
 
 /// A revocation.
@@ -156,11 +157,11 @@ pub async fn known(
 }
 
 /// Forgets all of a pool, before the pool goes.
-pub async fn delete_all(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+pub async fn delete_all(tx: &mut PgConnection, owner: &PoolOwner) -> Result<(), StoreError> {
     sqlx::query!(
         "delete from revoked_token where org_id = $1 and pool_id = $2",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
     )
     .execute(tx)
     .await?;

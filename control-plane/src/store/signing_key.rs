@@ -26,6 +26,21 @@ pub struct PoolOwner {
 }
 
 impl PoolOwner {
+    /// The pool of an organization's people.
+    pub fn of_people(org: &OrgId, pool: PoolId) -> Self {
+        Self { org: org.clone(), env: None, pool }
+    }
+
+    /// The organization.
+    pub fn org(&self) -> &OrgId {
+        &self.org
+    }
+
+    /// The environment; none for the pool of an organization's people.
+    pub fn env(&self) -> Option<&EnvId> {
+        self.env.as_ref()
+    }
+
     /// The pool.
     pub fn pool(&self) -> PoolId {
         self.pool

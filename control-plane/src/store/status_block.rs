@@ -10,8 +10,8 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::environment::EnvScope;
 use super::revoked_record::SHARDS;
+use super::signing_key::PoolOwner;
 use super::{StoreError, corrupt, id};
 
 /// A list is there before the one before it is full: so much of it is left then.
@@ -377,12 +377,12 @@ pub async fn clear(
 }
 
 /// Forgets all of a pool, before the pool goes.
-pub async fn delete_all(tx: &mut PgConnection, scope: &EnvScope) -> Result<(), StoreError> {
+pub async fn delete_all(tx: &mut PgConnection, owner: &PoolOwner) -> Result<(), StoreError> {
     sqlx::query!(
         "with a as (delete from status_block where org_id = $1 and pool_id = $2)
          delete from status_allocation where org_id = $1 and pool_id = $2",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
     )
     .execute(tx)
     .await?;

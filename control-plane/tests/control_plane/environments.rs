@@ -82,7 +82,7 @@ async fn a_change_reaches_more_clients_than_one_transaction_marks() {
              insert into oauth_client (client_id, org_id, env_id, pool_id, device_app_id, name, scopes, status,
                                        created_at, updated_at)
              select a.id::text, 'acme', 'prod', p.id, a.id, 'n', '{device}', 'enabled', now(), now()
-               from device_app a, client_pool p",
+               from device_app a, client_pool p where p.kind = 'device'",
         )
         .await
         .unwrap();
@@ -138,9 +138,12 @@ async fn an_environment_with_devices_or_services_goes_with_them_or_not_at_all() 
     assert_eq!((deleted.status.as_u16(), deleted.text.as_str()), (204, ""));
     app.call("GET", ENV, None).await.assert_problem(404, "not_found");
     delete("?cascade=true").await.assert_problem(404, "not_found");
-    for table in ["device", "device_app", "oauth_client", "otp", "signing_key", "client_pool", "device_tag"] {
+    for table in ["device", "device_app", "oauth_client", "otp", "device_tag"] {
         assert_eq!(app.database.number(&format!("select count(*) from {table}")).await, 0, "{table}");
     }
+    // The pool of the organization's people is still there.
+    assert_eq!(app.database.number("select count(*) from client_pool where kind = 'device'").await, 0);
+    assert_eq!(app.database.number("select count(*) from signing_key").await, 2);
     // What verifiers need of it stays until its last token has expired.
     let stays = [format!("v1/pool/{pool}"), format!("v1/status/{pool}/0")];
     eventually("KV has forgotten the rest", async || {

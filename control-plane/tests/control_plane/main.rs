@@ -41,6 +41,7 @@ mod secrecy;
 mod service_clients;
 mod serving;
 mod signing_keys;
+mod sso;
 mod store_scoping;
 mod support;
 mod sync;

@@ -158,7 +158,7 @@ async fn rewrap_moves_every_private_key_to_the_new_master_key_and_says_what_it_c
 
     let (code, said, told) = rewrap(&app).await;
     assert_eq!((code, said.as_str()), (Some(1), ""), "{told}");
-    assert!(told.contains(lost.kid().as_str()) && told.contains("signing keys: 2"), "{told}");
+    assert!(told.contains(lost.kid().as_str()) && told.contains("signing keys: 4"), "{told}");
     app.database
         .execute(&format!("delete from signing_key where kid = '{}'", lost.kid().as_str()))
         .await

@@ -309,8 +309,9 @@ async fn no_document_outlasts_the_key_that_it_names_and_past_its_end_a_key_signs
     acme.app
         .database
         .execute(&format!(
-            "update signing_key set ends_at = to_timestamp({}) where state = 'active'",
-            ends_at.unix_timestamp()
+            "update signing_key set ends_at = to_timestamp({}) where state = 'active' and pool_id = '{}'",
+            ends_at.unix_timestamp(),
+            acme.pool
         ))
         .await
         .unwrap();
@@ -324,7 +325,10 @@ async fn no_document_outlasts_the_key_that_it_names_and_past_its_end_a_key_signs
     let next = acme.kid("next").await;
     acme.app
         .database
-        .execute("update signing_key set published_at = null where state = 'next'")
+        .execute(&format!(
+            "update signing_key set published_at = null where state = 'next' and pool_id = '{}'",
+            acme.pool
+        ))
         .await
         .unwrap();
     acme.app.clock.advance(MINUTE * 91);
@@ -375,8 +379,8 @@ async fn a_pool_whose_keys_cannot_be_made_does_not_stop_the_others() {
         .await
         .unwrap();
     acme.app.clock.advance(DAY * 31);
-    assert_eq!(acme.schedule().round().await.unwrap(), Round { due: 2, failed: 1 });
-    assert_eq!(acme.app.database.number("select count(*) from signing_key").await, 5);
+    assert_eq!(acme.schedule().round().await.unwrap(), Round { due: 3, failed: 1 });
+    assert_eq!(acme.app.database.number("select count(*) from signing_key").await, 8);
     let states = |pool: &str| {
         format!("select count(*) from signing_key where pool_id = '{pool}' and state = 'retiring'")
     };

@@ -1,14 +1,24 @@
 //! Single sign-on (api.md §4): `/api/auth` and `/api/organization`.
 
 mod caller;
+mod client_app;
 mod envelope;
+mod managed;
 mod openid;
+mod organization;
+mod user;
+
+use axum::Router;
+use utoipa_axum::router::OpenApiRouter;
+
+use super::App;
 
 pub(super) use self::envelope::in_envelope;
 
-use axum::Router;
-
-use super::App;
+/// The routes in the envelope.
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new().merge(organization::routes()).merge(client_app::routes()).merge(user::routes())
+}
 
 /// The routes that answer in other shapes than those of the API's document.
 pub(super) fn undocumented_routes() -> Router<App> {

@@ -1,10 +1,16 @@
 //! Single sign-on across an organization's client apps (design §10).
 
 pub mod access_token;
+pub mod app_user;
 pub mod caller;
+pub mod client_app;
 pub mod delay;
+pub mod deletion;
+pub mod manager;
 pub mod openid;
+pub mod organization;
 pub mod password;
+pub mod pool;
 pub mod session;
 
 use time::Duration;
@@ -18,6 +24,13 @@ pub struct SsoSettings {
     pub refresh_token_ttl: Duration,
     /// Whether anybody may sign up as an owner.
     pub public_signup: bool,
+}
+
+impl SsoSettings {
+    /// How long an access token lives, in seconds.
+    pub fn access_token_ttl_seconds(&self) -> u32 {
+        u32::try_from(self.access_token_ttl.whole_seconds()).unwrap_or(u32::MAX)
+    }
 }
 
 impl Default for SsoSettings {

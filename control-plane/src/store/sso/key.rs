@@ -63,6 +63,24 @@ pub async fn insert(
     Ok(())
 }
 
+/// Ends at once the keys that only count for an overlap any more, of the organization or of its client app. Says whether there
+/// were any.
+pub async fn end_older(
+    tx: &mut PgConnection,
+    org: &OrgId,
+    app: Option<SsoAppId>,
+) -> Result<bool, StoreError> {
+    let done = sqlx::query!(
+        "delete from sso_key
+          where org_id = $1 and client_app_id is not distinct from $2 and expires_at is not null",
+        org.as_str(),
+        app.map(|app| app.0),
+    )
+    .execute(tx)
+    .await?;
+    Ok(done.rows_affected() > 0)
+}
+
 /// Lets all keys of the organization, or of its client app, end at a time, unless they end before.
 pub async fn expire(
     tx: &mut PgConnection,

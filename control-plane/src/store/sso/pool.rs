@@ -1,5 +1,7 @@
 //! The pool of an organization's people (kind `sso`): what signs for them, and what verifies that.
 
+use std::collections::BTreeMap;
+
 use keypost_shared::id::{Kid, OrgId, PoolId};
 use keypost_shared::jwk::EcPublicJwk;
 use sqlx::PgConnection;
@@ -51,6 +53,19 @@ pub async fn find_id(tx: &mut PgConnection, org: &OrgId) -> Result<Option<PoolId
             .fetch_optional(tx)
             .await?;
     Ok(pool.map(PoolId))
+}
+
+/// The pools of people of these organizations, of those that have one.
+pub async fn of_organizations(
+    tx: &mut PgConnection,
+    orgs: &[OrgId],
+) -> Result<BTreeMap<OrgId, PoolId>, StoreError> {
+    let names: Vec<String> = orgs.iter().map(OrgId::to_string).collect();
+    let rows =
+        sqlx::query!("select org_id, id from client_pool where org_id = any($1) and kind = 'sso'", &names)
+            .fetch_all(tx)
+            .await?;
+    rows.into_iter().map(|row| Ok((id("client_pool.org_id", &row.org_id)?, PoolId(row.id)))).collect()
 }
 
 /// The organization's pool of people, if it has one.

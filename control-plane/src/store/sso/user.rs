@@ -166,6 +166,26 @@ pub async fn find(tx: &mut PgConnection, org: &OrgId, user: UserId) -> Result<Op
     row.map(Row::read).transpose()
 }
 
+/// People of the organization, by id.
+pub async fn find_all(
+    tx: &mut PgConnection,
+    org: &OrgId,
+    users: &[uuid::Uuid],
+) -> Result<Vec<User>, StoreError> {
+    let rows = sqlx::query_as!(
+        Row,
+        r#"select id, org_id, client_app_id, username, email, first_name, last_name,
+                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at
+             from sso_user where org_id = $1 and id = any($2)
+            order by id"#,
+        org.as_str(),
+        users,
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter().map(Row::read).collect()
+}
+
 /// Whoever signs in by this name, and the hash of their password.
 pub async fn find_to_sign_in(
     tx: &mut PgConnection,

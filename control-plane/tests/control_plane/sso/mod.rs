@@ -1,0 +1,2 @@
+mod managed;
+mod pools;
