@@ -4,10 +4,13 @@
 //! between them: a request never waits for it longer than for another request. It may stop after any batch, and begins
 //! again where it was.
 
+use std::collections::BTreeMap;
 use std::ops::Sub;
 use std::sync::Arc;
 use std::time::Duration;
 
+use keypost_shared::id::{ClientId, PoolId};
+use keypost_shared::kv_key::KvKey;
 use rand_core::RngCore;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{Connection, PgConnection, PgPool};
@@ -22,7 +25,7 @@ use crate::metrics::Metrics;
 use crate::service::edge_report::MAX_AGE;
 use crate::store::publication::Priority;
 use crate::store::purge::{self, ChainPurge};
-use crate::store::{self, AdvisoryLock, StoreError, revoked_record};
+use crate::store::{self, AdvisoryLock, StoreError, revoked_record, sso};
 
 /// How often it runs.
 const INTERVAL: Duration = Duration::from_secs(600);
@@ -45,6 +48,13 @@ const REFUSAL_KEPT: time::Duration = time::Duration::hours(1);
 const SYNC_JOBS_KEPT: time::Duration = time::Duration::days(30);
 /// How long a revocation is kept after its token has expired: longer than clocks differ.
 const REVOCATION_KEPT: time::Duration = time::Duration::hours(1);
+/// How long sessions, refresh tokens, codes and keys of single sign-on are kept after they have ended: longer than clocks
+/// differ.
+const SSO_KEPT: time::Duration = time::Duration::hours(1);
+/// How long failed sign-ins are remembered after the last: by then all of them are forgiven.
+const FAILURES_KEPT: time::Duration = time::Duration::days(3);
+/// How long the networks are remembered from which somebody has signed in.
+const NETWORKS_KEPT: time::Duration = time::Duration::days(90);
 /// The longest that a `v1/trust` counts after it has been replaced: the longest window that a pool may have, and a day.
 const LONGEST_TRUST: time::Duration = time::Duration::days(8);
 
@@ -95,6 +105,13 @@ enum Kind {
     StatusBlocks,
     DeletedPools,
     SyncJobs,
+    SsoSessions,
+    RefreshTokens,
+    AuthorizationCodes,
+    SsoKeys,
+    PasswordResets,
+    SignInFailures,
+    SignInNetworks,
 }
 
 impl Housekeeping {
@@ -217,7 +234,7 @@ impl Housekeeping {
 }
 
 impl Kind {
-    const ALL: [Self; 12] = [
+    const ALL: [Self; 19] = [
         Self::Otps,
         Self::PreviousClientSecrets,
         Self::PreviousApiKeys,
@@ -230,6 +247,13 @@ impl Kind {
         Self::StatusBlocks,
         Self::DeletedPools,
         Self::SyncJobs,
+        Self::SsoSessions,
+        Self::RefreshTokens,
+        Self::AuthorizationCodes,
+        Self::SsoKeys,
+        Self::PasswordResets,
+        Self::SignInFailures,
+        Self::SignInNetworks,
     ];
 
     fn name(self) -> &'static str {
@@ -246,6 +270,13 @@ impl Kind {
             Kind::StatusBlocks => "status_blocks",
             Kind::DeletedPools => "deleted_pools",
             Kind::SyncJobs => "sync_jobs",
+            Kind::SsoSessions => "sso_sessions",
+            Kind::RefreshTokens => "refresh_tokens",
+            Kind::AuthorizationCodes => "authorization_codes",
+            Kind::SsoKeys => "sso_keys",
+            Kind::PasswordResets => "password_resets",
+            Kind::SignInFailures => "sign_in_failures",
+            Kind::SignInNetworks => "sign_in_networks",
         }
     }
 
@@ -265,6 +296,15 @@ impl Kind {
             Kind::StatusBlocks => clear_status_blocks(connection, now).await,
             Kind::DeletedPools => store::deleted_pool::purge(connection, now - REVOCATION_KEPT, BATCH).await,
             Kind::SyncJobs => purge::sync_jobs(connection, now - SYNC_JOBS_KEPT, BATCH).await,
+            Kind::SsoSessions => forget_sessions(connection, now).await,
+            Kind::RefreshTokens => sso::purge::refresh_tokens(connection, now - SSO_KEPT, BATCH).await,
+            Kind::AuthorizationCodes => {
+                sso::purge::authorization_codes(connection, now - SSO_KEPT, BATCH).await
+            }
+            Kind::SsoKeys => sso::purge::keys(connection, now - SSO_KEPT, BATCH).await,
+            Kind::PasswordResets => sso::password_reset::purge(connection, now - SSO_KEPT, BATCH).await,
+            Kind::SignInFailures => sso::sign_in_failure::purge(connection, now - FAILURES_KEPT, BATCH).await,
+            Kind::SignInNetworks => sso::sign_in_network::purge(connection, now - NETWORKS_KEPT, BATCH).await,
         }
     }
 }
@@ -276,6 +316,27 @@ async fn forget_revoked_records(
 ) -> Result<u64, StoreError> {
     while revoked_record::note_unsigned(connection, now, BATCH).await? == u64::from(BATCH) {}
     revoked_record::purge(connection, now - LONGEST_TRUST, now, BATCH).await
+}
+
+/// Removes sessions that have run out, with their refresh tokens, and gives their places in the status lists up.
+async fn forget_sessions(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let mut tx = connection.begin().await?;
+    let sessions = sso::purge::sessions(&mut tx, now - SSO_KEPT, BATCH).await?;
+    let mut by_pool: BTreeMap<PoolId, Vec<ClientId>> = BTreeMap::new();
+    for (pool, session) in &sessions {
+        by_pool.entry(*pool).or_default().push(ClientId::from(*session));
+    }
+    let mut stale = Vec::new();
+    for (pool, blocks) in by_pool {
+        // None of their tokens is left, so there is time.
+        let lists = store::status_block::release(&mut tx, pool, &blocks, now).await?;
+        stale.extend(lists.into_iter().map(|list| KvKey::Status(pool, list)));
+    }
+    if !stale.is_empty() {
+        store::publication::mark(&mut tx, &stale, Priority::Resign, now).await?;
+    }
+    tx.commit().await?;
+    Ok(u64::try_from(sessions.len()).unwrap_or(u64::MAX))
 }
 
 /// Clears the bits of blocks that mean nothing any more, and has the lists made anew.

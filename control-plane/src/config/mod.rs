@@ -140,7 +140,8 @@ pub struct ServeConfig {
     pub publisher_schedule: Schedule,
     /// `KEYPOST_PUBLISHING_LATE_SECONDS`: how long a document may wait to be published before that counts as late.
     pub late_after: Duration,
-    /// `KEYPOST_ACCESS_TOKEN_TTL`, `KEYPOST_REFRESH_TOKEN_TTL` and `KEYPOST_PUBLIC_SIGNUP`.
+    /// `KEYPOST_ACCESS_TOKEN_TTL`, `KEYPOST_REFRESH_TOKEN_TTL`, `KEYPOST_PUBLIC_SIGNUP` and
+    /// `KEYPOST_CORS_ORIGINS`.
     pub sso: SsoSettings,
 }
 
@@ -283,7 +284,9 @@ fn read_sso(reader: &mut Reader<'_>, mode: Mode) -> Option<SsoSettings> {
     let refresh = reader.optional("KEYPOST_REFRESH_TOKEN_TTL", "604800", |text| seconds(text, 31_536_000));
     let default_signup = if mode == Mode::Dev { "true" } else { "false" };
     let public_signup = reader.optional("KEYPOST_PUBLIC_SIGNUP", default_signup, values::boolean);
+    let origins = reader.optional("KEYPOST_CORS_ORIGINS", "", |text| values::cors_origins(text, mode));
     Some(SsoSettings {
+        cors_origins: origins?,
         access_token_ttl: access?,
         refresh_token_ttl: refresh?,
         public_signup: public_signup?,

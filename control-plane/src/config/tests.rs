@@ -2,6 +2,7 @@ use std::collections::HashMap;
 use std::ffi::OsString;
 
 use super::*;
+use crate::service::sso::origin::CorsOrigins;
 
 /// Base64url of 32 bytes that look random, different for each `n`.
 fn secret(n: u8) -> String {
@@ -115,6 +116,23 @@ fn each_wrong_value_names_its_variable() {
         ("OTEL_TRACES_SAMPLER_ARG", "1.5"),
     ] {
         assert_eq!(wrong(&[(variable, value)]), [variable], "{variable}={value}");
+    }
+}
+
+#[test]
+fn pages_of_any_origin_may_call_in_development_alone() {
+    let origins = |mode: &str, text: &str| {
+        let mut variables = good();
+        variables.extend([("KEYPOST_ENV", mode.to_owned()), ("KEYPOST_CORS_ORIGINS", text.to_owned())]);
+        read(&variables).map(|config| config.sso.cors_origins)
+    };
+    let these = |origins: &[&str]| CorsOrigins::These(origins.iter().map(|one| (*one).to_owned()).collect());
+    assert_eq!(origins("prod", "").unwrap(), these(&[]));
+    let two = "https://a.example, https://b.example:8443";
+    assert_eq!(origins("prod", two).unwrap(), these(&["https://a.example", "https://b.example:8443"]));
+    assert_eq!(origins("dev", "*").unwrap(), CorsOrigins::Any);
+    for text in ["*", "https://a.example/", "https://*.example", "a.example", "http://a.example", "null"] {
+        assert!(origins("prod", text).is_err(), "{text}");
     }
 }
 

@@ -13,6 +13,7 @@ use sqlx::postgres::PgConnectOptions;
 
 use super::Mode;
 use crate::root::RootPlace;
+use crate::service::sso::origin::CorsOrigins;
 use crate::telemetry::traces::TracesSampler;
 
 pub(super) fn mode(text: &str) -> Result<Mode, &'static str> {
@@ -44,6 +45,18 @@ pub(super) fn boolean(text: &str) -> Result<bool, &'static str> {
 
 pub(super) fn socket_address(text: &str) -> Result<SocketAddr, &'static str> {
     text.parse().map_err(|_| "must be an address and a port, such as 127.0.0.1:8080")
+}
+
+/// Origins with commas between them; `*` for all, in development.
+pub(super) fn cors_origins(text: &str, mode: Mode) -> Result<CorsOrigins, String> {
+    if text == "*" {
+        return match mode {
+            Mode::Dev => Ok(CorsOrigins::Any),
+            Mode::Prod => Err("must name origins in prod, not *".to_owned()),
+        };
+    }
+    let named = text.split(',').map(str::trim).filter(|one| !one.is_empty());
+    Ok(CorsOrigins::These(named.map(|one| origin(one, mode)).collect::<Result<_, _>>()?))
 }
 
 /// A scheme, a host and perhaps a port, spelt as browsers spell it: issuers begin with it, to the letter.

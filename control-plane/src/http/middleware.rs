@@ -87,8 +87,8 @@ impl TimeLimit {
     }
 }
 
-/// Puts around all routes what every request goes through, the fallbacks included.
-pub(super) fn around<S>(routes: Router<S>, surroundings: &Surroundings) -> Router<S>
+/// Puts around all routes what every request is limited by, the fallbacks included.
+pub(super) fn limited<S>(routes: Router<S>, surroundings: &Surroundings) -> Router<S>
 where
     S: Clone + Send + Sync + 'static,
 {
@@ -97,7 +97,14 @@ where
         .layer(CatchPanicLayer::custom(after_panic))
         .layer(from_fn_with_state(surroundings.clone(), limit_rate))
         .layer(from_fn(in_envelope))
-        .layer(from_fn_with_state(surroundings.clone(), identify))
+}
+
+/// Puts around everything else what gives every request its id, and tells how it ended.
+pub(super) fn identified<S>(routes: Router<S>, surroundings: &Surroundings) -> Router<S>
+where
+    S: Clone + Send + Sync + 'static,
+{
+    routes.layer(from_fn_with_state(surroundings.clone(), identify))
 }
 
 /// Gives the request an id, which stands in the answer and in every line that is logged meanwhile, and logs and counts how
@@ -202,7 +209,8 @@ mod tests {
     async fn answer_of(routes: Router) -> (StatusCode, String) {
         let request = Request::builder().uri("/").body(Body::empty()).unwrap();
         let surroundings = Surroundings::new(Metrics::new(), Vec::new(), RateLimitConfig::default());
-        let response = around(routes, &surroundings).oneshot(request).await.unwrap();
+        let routes = identified(limited(routes, &surroundings), &surroundings);
+        let response = routes.oneshot(request).await.unwrap();
         assert!(response.headers().contains_key(REQUEST_ID));
         assert_eq!(response.headers()["content-type"], "application/problem+json");
         let (parts, body) = response.into_parts();

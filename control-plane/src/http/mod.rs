@@ -47,6 +47,7 @@ use std::sync::Arc;
 use axum::Router;
 use axum::http::HeaderValue;
 use axum::http::header::{CACHE_CONTROL, CONTENT_TYPE};
+use axum::middleware::from_fn_with_state;
 use axum::response::{IntoResponse, Response};
 use ipnet::IpNet;
 use serde::Serialize;
@@ -100,7 +101,9 @@ pub fn router(app: App) -> Router {
         .merge(openapi::pages(openapi::complete(api)))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);
-    middleware::around(routes, &app.0.surroundings).with_state(app)
+    let limited = middleware::limited(routes, &app.0.surroundings);
+    let limited = limited.layer(from_fn_with_state(app.clone(), sso::cors));
+    middleware::identified(limited, &app.0.surroundings).with_state(app)
 }
 
 /// The OpenAPI document of all routes.

@@ -129,7 +129,10 @@ async fn an_organization_sees_its_own_events_since_it_was_created() {
 
     // The id was another's before, and what that one did is none of this one's business.
     app.database
-        .execute("delete from api_key where org_id = 'other'; delete from organization where id = 'other'")
+        .execute(
+            "delete from api_key where org_id = 'other'; delete from signing_key where org_id = 'other';
+             delete from client_pool where org_id = 'other'; delete from organization where id = 'other'",
+        )
         .await
         .unwrap();
     app.create("/api/internal/org", json!({"id": "other", "name": "Successor"})).await;

@@ -82,7 +82,8 @@ async fn the_backlog_is_told_with_the_age_of_its_oldest_mark() {
     })
     .await;
     let later = "update publication set generation = generation + 1, not_before = now() + interval '1 day',
-                        marked_at = now() - interval '90 seconds' where key like 'v1/pool/%'";
+                        marked_at = now() - interval '90 seconds'
+                  where key = (select 'v1/pool/' || id from client_pool where kind = 'device')";
     assert_eq!(app.database.execute(later).await.unwrap(), 1);
     let text = metrics(&app).await;
     assert_eq!(value(&text, "keypost_publisher_backlog"), 1.0);

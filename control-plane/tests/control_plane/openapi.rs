@@ -8,14 +8,24 @@ use serde_json::{Value, json};
 
 use crate::support::{Answer, Ca, TestApp};
 
+const USER: &str = "00000000-0000-4000-8000-000000000001";
+
 /// One operation, with its path filled in.
 struct Operation {
     name: String,
     method: String,
     path: String,
     has_path_ids: bool,
+    /// Whether it needs a key of management.
     needs_key: bool,
     content_types: Vec<String>,
+}
+
+impl Operation {
+    /// Whether it is of those by which owners manage what is theirs, in single sign-on.
+    fn is_of_owners(&self) -> bool {
+        self.path.starts_with("/api/organization")
+    }
 }
 
 fn document() -> Value {
@@ -57,6 +67,21 @@ async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<
         let key = app.create("/api/internal/api-key", json!({"name": "A key", "orgId": "acme"})).await;
         ids.insert("apiKeyId".to_owned(), key["id"].as_str().unwrap().to_owned());
     }
+    if names.contains("clientAppId") {
+        let made = app.create("/api/organization/acme/client-apps", json!({"name": "An app"})).await;
+        let client_app = made["data"]["id"].as_str().unwrap().to_owned();
+        app.database
+            .execute(&format!(
+                "insert into sso_user (id, org_id, client_app_id, username, username_key, email, email_key,
+                                       password_hash, password_changed_at, user_metadata, status, created_at, updated_at)
+                 values ('{USER}', 'acme', '{client_app}', 'u', 'u', 'u@b.c', 'u@b.c', 'x', now(), '{{}}', 'enabled',
+                         now(), now())"
+            ))
+            .await
+            .unwrap();
+        ids.insert("clientAppId".to_owned(), client_app);
+        ids.insert("userId".to_owned(), USER.to_owned());
+    }
     if names.contains("publisherKid") {
         let keys = app.call("GET", "/api/internal/sync/publisher-keys", None).await.json();
         ids.insert("publisherKid".to_owned(), keys["items"][0]["kid"].as_str().unwrap().to_owned());
@@ -88,7 +113,7 @@ async fn operations(app: &TestApp) -> Vec<Operation> {
                 method: method.to_uppercase(),
                 path: filled.clone(),
                 has_path_ids: filled != *path,
-                needs_key: operation["security"].is_array(),
+                needs_key: operation["security"].is_array() && path.starts_with("/api/internal"),
                 content_types: content.map(|content| content.keys().cloned().collect()).unwrap_or_default(),
             });
         }
@@ -158,6 +183,50 @@ async fn no_operation_lets_another_organizations_key_see_that_a_thing_exists() {
             assert!(!answer.text.contains("acme"), "{}: {}", operation.name, answer.text);
         }
     }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_operation_of_owners_lets_anybody_else_in() {
+    let app = TestApp::start().await;
+    let operations = operations(&app).await;
+    let created = async |path: &str, body: Value, field: &str| {
+        app.create(path, body).await["data"][field].as_str().unwrap().to_owned()
+    };
+    let other = json!({"id": "other", "name": "Other"});
+    let stranger = created("/api/organization", other, "orgOwnerApiKey").await;
+    let apps = "/api/organization/acme/client-apps";
+    let client_app = created(apps, json!({"name": "B"}), "clientAppApiKey").await;
+    let narrow = app.key(None, Some(&[])).await;
+    let mut tried = 0;
+    for operation in operations.iter().filter(|operation| operation.is_of_owners()) {
+        let by_path = if operation.has_path_ids { 404 } else { 200 };
+        for (header, key, status, code) in [
+            ("x-nothing", "", 401, "invalid_token"),
+            ("apikey", "org_wrong", 401, "invalid_api_key"),
+            ("apikey", &app.admin, 401, "invalid_api_key"),
+            ("apikey", &client_app, 403, "forbidden"),
+            ("apikey", &stranger, by_path, "not_found"),
+            ("x-api-key", &stranger, 401, "unauthenticated"),
+            ("x-api-key", &narrow, 403, "forbidden"),
+            ("authorization", "Bearer wrong", 401, "invalid_token"),
+        ] {
+            if status == 200 && operation.method != "GET" {
+                continue;
+            }
+            let request = Request::builder().method(operation.method.as_str()).uri(&operation.path);
+            let answer = app.send(request.header(header, key).body(Body::empty()).unwrap()).await;
+            assert_eq!(answer.status.as_u16(), status, "{} {header}: {}", operation.name, answer.text);
+            let envelope = answer.json();
+            assert_eq!(envelope["success"], status == 200, "{}: {}", operation.name, answer.text);
+            if status == 200 {
+                assert!(!answer.text.contains("acme"), "{}: {}", operation.name, answer.text);
+            } else {
+                assert_eq!(envelope["error"]["code"], code, "{} {header}: {}", operation.name, answer.text);
+            }
+            tried += 1;
+        }
+    }
+    assert!(tried > 100, "{tried}");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -238,6 +238,10 @@ async fn an_earlier_longer_lifetime_is_remembered_until_its_last_token_is_gone()
 async fn without_kv_an_environment_is_created_and_says_that_it_is_not_published() {
     let app = TestApp::start_impatient().await;
     app.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
+    eventually("nothing waits", async || {
+        app.call("GET", "/api/internal/sync", None).await.json()["pending"] == 0
+    })
+    .await;
     app.kv.fail_next([crate::support::Fault::RefuseEach("v1/pool".to_owned())]);
     let environment = app.create("/api/internal/org/acme/env", json!({"id": "prod", "name": "P"})).await;
     assert_eq!(environment["published"], false);

@@ -86,8 +86,8 @@ const CANARY: &str = "canary-kp_admin_0123456789abcdef";
 const IDEMPOTENCY_KEY: &str = "idempotency-0123456789";
 
 /// The fields of answers that hold a secret.
-const SECRET_FIELDS: [&str; 6] =
-    ["otp", "clientSecret", "key", "accessToken", "refreshToken", "orgOwnerApiKey"];
+const SECRET_FIELDS: [&str; 7] =
+    ["otp", "clientSecret", "key", "accessToken", "refreshToken", "orgOwnerApiKey", "clientAppApiKey"];
 const API_KEYS: &str = "/api/internal/api-key";
 const IMPORT: &str = "/api/internal/org/{orgId}/env/{envId}/device/import";
 const SERVICE_CLIENTS: &str = "/api/internal/org/{orgId}/env/{envId}/client";
@@ -186,6 +186,26 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     ]);
     used_operations
         .extend([format!("POST {SERVICE_CLIENTS}"), format!("POST {SERVICE_CLIENTS}/{{clientId}}/secret")]);
+
+    let owned = "/api/organization";
+    let made = caller.post(owned, json!({"id": "owned", "name": "Owned"})).await;
+    let rotated = caller.post(&format!("{owned}/owned/rotate-key"), json!({"overlapSeconds": 60})).await;
+    let apps = format!("{owned}/owned/client-apps");
+    let client_app = caller.post(&apps, json!({"name": "An app"})).await;
+    let rotate = format!("{owned}/client-apps/{}/rotate-key", client_app["data"]["id"].as_str().unwrap());
+    let next = caller.post(&rotate, json!({"overlapSeconds": 60})).await;
+    secrets.extend([
+        ("an organization's key", text(&made["data"]["orgOwnerApiKey"])),
+        ("an organization's next key", text(&rotated["data"]["orgOwnerApiKey"])),
+        ("a client app's key", text(&client_app["data"]["clientAppApiKey"])),
+        ("a client app's next key", text(&next["data"]["clientAppApiKey"])),
+    ]);
+    used_operations.extend([
+        format!("POST {owned}"),
+        format!("POST {owned}/{{orgId}}/rotate-key"),
+        format!("POST {owned}/{{orgId}}/client-apps"),
+        format!("POST {owned}/client-apps/{{clientAppId}}/rotate-key"),
+    ]);
 
     secrets.extend([
         ("an imported one-time password", caller.import("otp", "otp").await),

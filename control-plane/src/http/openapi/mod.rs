@@ -11,15 +11,22 @@ use serde_json::Value;
 use utoipa::openapi::path::{Operation, Parameter, ParameterBuilder, ParameterIn, ParameterStyle, PathItem};
 use utoipa::openapi::response::Response as ApiResponse;
 use utoipa::openapi::schema::{ObjectBuilder, SchemaType, Type};
-use utoipa::openapi::security::{ApiKey, ApiKeyValue, SecurityRequirement, SecurityScheme};
+use utoipa::openapi::security::{
+    ApiKey, ApiKeyValue, HttpAuthScheme, HttpBuilder, SecurityRequirement, SecurityScheme,
+};
 use utoipa::openapi::{ContentBuilder, OpenApi, Ref, RefOr, Required};
 use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::ProblemAnswer;
+use super::sso::RefusalAnswer;
 
 const MANAGEMENT: &str = "/api/internal/";
+/// Single sign-on, which answers in its envelope (api.md §4).
+const SINGLE_SIGN_ON: [&str; 2] = ["/api/auth", "/api/organization"];
+/// What owners manage by single sign-on.
+const OWNERS: &str = "/api/organization";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 #[derive(utoipa::OpenApi)]
@@ -41,6 +48,9 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
         (name = "API keys", description = "Keys for this API"),
         (name = "Audit", description = "Who did what"),
         (name = "Publishing", description = "What KV is told"),
+        (name = "Single sign-on: organizations", description = "Organizations, as their owners manage them"),
+        (name = "Single sign-on: client apps", description = "The applications that an organization's people sign in to"),
+        (name = "Single sign-on: users", description = "The users of client apps, as owners manage them"),
         (name = "Probes", description = "Whether it runs"),
     )
 )]
@@ -54,8 +64,16 @@ pub(super) fn base() -> OpenApi {
     let mut schemas = Vec::new();
     ProblemAnswer::schemas(&mut schemas);
     components.schemas.extend(schemas);
+    components.schemas.insert("Refusal".to_owned(), RefusalAnswer::schema());
+    let mut schemas = Vec::new();
+    RefusalAnswer::schemas(&mut schemas);
+    components.schemas.extend(schemas);
     let key = ApiKeyValue::with_description("X-API-Key", "kp_admin_… or kp_org_…");
     components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    let key = ApiKeyValue::with_description("apikey", "org_… or app_…");
+    components.add_security_scheme("ssoKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
+    let bearer = HttpBuilder::new().scheme(HttpAuthScheme::Bearer).bearer_format("JWT").build();
+    components.add_security_scheme("accessToken", SecurityScheme::Http(bearer));
     api
 }
 
@@ -65,9 +83,14 @@ pub(super) fn complete(mut api: OpenApi) -> Value {
         for (method, operation) in operations(item) {
             add_parameters(path, method, operation);
             add_answers(path, method, operation);
+            let none: [&str; 0] = [];
             if path.starts_with(MANAGEMENT) {
-                let none: [&str; 0] = [];
                 operation.security = Some(vec![SecurityRequirement::new("apiKey", none)]);
+            }
+            if path.starts_with(OWNERS) {
+                let schemes = ["accessToken", "ssoKey", "apiKey"];
+                operation.security =
+                    Some(schemes.map(|scheme| SecurityRequirement::new(scheme, none)).into());
             }
         }
     }
@@ -111,11 +134,11 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
     if operation.operation_id.as_deref() == Some("listDevices") {
         parameters.push(tag_filters());
     }
-    if gives_a_secret_or_creates(operation) && path.starts_with(MANAGEMENT) {
+    if gives_a_secret_or_creates(operation) && (path.starts_with(MANAGEMENT) || path.starts_with(OWNERS)) {
         let about = "The same request with the same key gets the same answer, for 24 hours.";
         parameters.push(header("Idempotency-Key", about, "^[!-~]{1,255}$"));
     }
-    if is_conditional(method, operation) {
+    if is_conditional(path, method, operation) {
         let about = "The ETag of the state that the change is meant for.";
         parameters.push(header("If-Match", about, "^(\\*|\"[0-9a-f]{1,32}\")$"));
     }
@@ -128,7 +151,10 @@ fn gives_a_secret_or_creates(operation: &Operation) -> bool {
 }
 
 /// Whether it changes a thing that there is.
-fn is_conditional(method: &str, operation: &Operation) -> bool {
+fn is_conditional(path: &str, method: &str, operation: &Operation) -> bool {
+    if is_single_sign_on(path) {
+        return false;
+    }
     let by_verb = ["disable", "enable"];
     let id = operation.operation_id.as_deref().unwrap_or_default();
     // Of a key there is one state.
@@ -168,6 +194,10 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
         answers.push(("401", "No API key, or none that is good."));
         answers.push(("403", "The API key lacks the permission."));
     }
+    if path.starts_with(OWNERS) {
+        answers.push(("401", "No key and no access token that counts."));
+        answers.push(("403", "Only an organization's owner, or its key, may do this."));
+    }
     if path.contains('{') {
         answers.push(("404", "It is not there, or not the caller's."));
     }
@@ -179,21 +209,33 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     if creates(operation) {
         answers.push(("409", "It exists already."));
     }
-    if gives_a_secret_or_creates(operation) {
+    if gives_a_secret_or_creates(operation) && !is_single_sign_on(path) {
         answers.push(("422", "The Idempotency-Key came with another request before."));
     }
     if matches!(operation.operation_id.as_deref(), Some("rebuildSync" | "verifySync")) {
         answers.push(("409", "One of its kind goes on."));
     }
-    if method == "delete" {
+    if method == "delete" && !is_single_sign_on(path) {
         answers.push(("409", "Something belongs to it."));
     }
-    if is_conditional(method, operation) {
+    if is_conditional(path, method, operation) {
         answers.push(("412", "It is not in the state that If-Match names."));
     }
     for (status, about) in answers {
-        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| problem(about).into());
+        let answer = || if is_single_sign_on(path) { refusal(about) } else { problem(about) };
+        operation.responses.responses.entry(status.to_owned()).or_insert_with(|| answer().into());
     }
+}
+
+fn is_single_sign_on(path: &str) -> bool {
+    SINGLE_SIGN_ON.iter().any(|prefix| path.starts_with(prefix))
+}
+
+fn refusal(about: &str) -> ApiResponse {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
+    let mut response = ApiResponse::new(about);
+    response.content.insert("application/json".to_owned(), RefOr::T(content));
+    response
 }
 
 fn problem(about: &str) -> ApiResponse {
@@ -219,6 +261,8 @@ fn path_parameter(name: &str) -> Parameter {
         "kid" => ("The signing key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "publisherKid" => ("The publisher key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "deniedCertificateId" => ("The denial's id.", text(Some(UUID))),
+        "clientAppId" => ("The client app's id.", text(Some(UUID))),
+        "userId" => ("The user's id.", text(Some(UUID))),
         _ => ("The id.", text(None)),
     };
     parameter(ParameterIn::Path, name, about, schema, Required::True)

@@ -37,6 +37,21 @@ pub(super) struct Envelope<T> {
     error: Option<EnvelopeError>,
 }
 
+/// What is answered where something was not done.
+#[derive(ToSchema)]
+#[schema(as = Refusal)]
+#[expect(dead_code, reason = "it describes what `put_in` writes, for the API's document")]
+pub(in crate::http) struct RefusalAnswer {
+    /// Always false.
+    success: bool,
+    /// Why not, for people.
+    message: String,
+    /// Always null.
+    data: Option<serde_json::Value>,
+    /// Why not, for programs.
+    error: EnvelopeError,
+}
+
 /// Why something was not done.
 #[derive(Serialize, ToSchema)]
 pub(super) struct EnvelopeError {
@@ -74,6 +89,13 @@ fn respond(status: StatusCode, body: Vec<u8>) -> Response {
     response
 }
 
+/// Whether a path is one of single sign-on.
+pub(super) fn is_single_sign_on(path: &str) -> bool {
+    let is_within =
+        |prefix: &str| path.strip_prefix(prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'));
+    IN_ENVELOPE.iter().any(|prefix| is_within(prefix))
+}
+
 /// What a problem looks like outside.
 enum Dress {
     Envelope,
@@ -84,15 +106,12 @@ enum Dress {
 impl Dress {
     /// What it looks like at this path; none where it stays as it is.
     fn at(path: &str) -> Option<Self> {
-        let is_within = |prefix: &&str| {
-            path.strip_prefix(*prefix).is_some_and(|rest| rest.is_empty() || rest.starts_with('/'))
-        };
         if IN_OAUTH.contains(&path) {
             Some(Self::OAuth)
         } else if ON_PAGES.contains(&path) {
             Some(Self::Page)
         } else {
-            IN_ENVELOPE.iter().any(|prefix| is_within(&prefix)).then_some(Self::Envelope)
+            is_single_sign_on(path).then_some(Self::Envelope)
         }
     }
 }

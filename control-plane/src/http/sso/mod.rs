@@ -2,6 +2,7 @@
 
 mod caller;
 mod client_app;
+mod cors;
 mod envelope;
 mod managed;
 mod openid;
@@ -13,7 +14,8 @@ use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 
-pub(super) use self::envelope::in_envelope;
+pub(super) use self::cors::cors;
+pub(super) use self::envelope::{RefusalAnswer, in_envelope};
 
 /// The routes in the envelope.
 pub(super) fn routes() -> OpenApiRouter<App> {

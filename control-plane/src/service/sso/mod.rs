@@ -9,11 +9,14 @@ pub mod deletion;
 pub mod manager;
 pub mod openid;
 pub mod organization;
+pub mod origin;
 pub mod password;
 pub mod pool;
 pub mod session;
 
 use time::Duration;
+
+use self::origin::CorsOrigins;
 
 /// How single sign-on goes in this deployment.
 #[derive(Clone, Debug)]
@@ -24,6 +27,8 @@ pub struct SsoSettings {
     pub refresh_token_ttl: Duration,
     /// Whether anybody may sign up as an owner.
     pub public_signup: bool,
+    /// The origins whose pages may call on behalf of owners.
+    pub cors_origins: CorsOrigins,
 }
 
 impl SsoSettings {
@@ -36,6 +41,11 @@ impl SsoSettings {
 impl Default for SsoSettings {
     /// An hour and a week (api.md §4).
     fn default() -> Self {
-        Self { access_token_ttl: Duration::HOUR, refresh_token_ttl: Duration::WEEK, public_signup: true }
+        Self {
+            access_token_ttl: Duration::HOUR,
+            refresh_token_ttl: Duration::WEEK,
+            public_signup: true,
+            cors_origins: CorsOrigins::default(),
+        }
     }
 }

@@ -3,19 +3,20 @@
 use axum::body::Body;
 use axum::http::Request;
 use base64ct::{Base64UrlUnpadded, Encoding};
+use keypost::entropy::random_uuid;
 use keypost::service::audit::Actor;
 use keypost::service::change::Change;
 use keypost::service::sso::session::{self, PairFor, SignInFrom, TokenPair};
 use keypost::store::sso::user::{self, NameKeys, User, UserStatus};
 use keypost::store::sso::{owner, pool};
-use keypost_shared::document::{ClientDocument, PoolDocument};
-use keypost_shared::id::{OrgId, SsoAppId, UserId};
+use keypost_shared::document::PoolDocument;
+use keypost_shared::id::{PoolId, SsoAppId, UserId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::SecretText;
 use keypost_shared::status_list::{StatusBits, StatusListClaims};
+use rand_core::OsRng;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use uuid::Uuid;
 
 use crate::support::{Answer, TestApp, eventually};
 
@@ -79,13 +80,14 @@ struct Acme {
     owner: User,
     /// The owner's access token.
     token: String,
+    pool: PoolId,
 }
 
 async fn person(app: &TestApp, org: &str, of: Option<SsoAppId>, name: &str) -> User {
     let mut change = Change::begin(&app.context, &Actor::system()).await.unwrap();
     let now = change.now();
     let user = User {
-        id: UserId(Uuid::new_v4()),
+        id: UserId(random_uuid(&mut OsRng)),
         org: org.parse().unwrap(),
         app: of,
         username: name.to_owned(),
@@ -120,10 +122,12 @@ impl Acme {
     async fn start() -> Self {
         let app = TestApp::start().await;
         let made = ask(&app, By::Admin, "POST", ORG, Some(json!({"id": "acme", "name": "Acme"}))).await;
-        let key = data(&made, 201)["orgOwnerApiKey"].as_str().unwrap().to_owned();
+        let made = data(&made, 201);
+        let key = made["orgOwnerApiKey"].as_str().unwrap().to_owned();
         let owner = person(&app, "acme", None, "olga").await;
         let token = sign_in(&app, &owner).await.access_token.expose().to_owned();
-        Self { app, key, owner, token }
+        let pool = made["ssoPoolId"].as_str().unwrap().parse().unwrap();
+        Self { app, key, owner, token, pool }
     }
 
     fn by_token(&self) -> By<'_> {
@@ -141,12 +145,6 @@ impl Acme {
         (id, made["clientAppApiKey"].as_str().unwrap().to_owned())
     }
 
-    async fn pool(&self) -> keypost_shared::id::PoolId {
-        let org: OrgId = "acme".parse().unwrap();
-        let mut connection = self.app.database.pool.acquire().await.unwrap();
-        pool::find_id(&mut connection, &org).await.unwrap().unwrap()
-    }
-
     async fn nothing_waits(&self) {
         let waits = "select count(*) from publication where generation > published_generation";
         eventually("nothing waits", async || self.app.database.number(waits).await == 0).await;
@@ -157,7 +155,7 @@ impl Acme {
         self.nothing_waits().await;
         let claims: Value = serde_json::from_slice(&payload(token)).unwrap();
         let index = claims["status"]["status_list"]["idx"].as_u64().unwrap();
-        let list = self.app.kv.value(&format!("v1/status/{}/0", self.pool().await)).unwrap();
+        let list = self.app.kv.value(&format!("v1/status/{}/0", self.pool)).unwrap();
         let list: StatusListClaims = serde_json::from_slice(&payload(&list)).unwrap();
         let bits = StatusBits::decompress(&list.status_list).unwrap().block((index / 8) as u32);
         bits & (1 << (index % 8)) != 0
@@ -309,7 +307,7 @@ async fn what_is_wrong_is_named_and_answered_in_the_envelope() {
     }
     assert_eq!(wrong_fields(&acme.owner_asks("GET", &format!("{APP}/no-uuid"), None).await), ["clientAppId"]);
     assert_eq!(wrong_fields(&acme.owner_asks("GET", &format!("{USERS}?limit=0"), None).await), ["limit"]);
-    let missing = format!("{USERS}/{}", Uuid::new_v4());
+    let missing = format!("{USERS}/{}", random_uuid(&mut OsRng));
     assert_refused(&acme.owner_asks("GET", &missing, None).await, 404, "not_found");
     assert_refused(&acme.owner_asks("GET", &format!("{ORG}/acme/nothing"), None).await, 404, "not_found");
     assert_refused(&acme.owner_asks("PATCH", &format!("{ORG}/acme"), None).await, 405, "method_not_allowed");
@@ -343,24 +341,6 @@ async fn a_key_that_is_rotated_counts_for_the_overlap_and_no_longer() {
     assert_eq!(third["previousExpiresAt"], Value::Null);
     let third = third["orgOwnerApiKey"].as_str().unwrap();
     assert_eq!((read(second).await.as_u16(), read(third).await.as_u16()), (401, 200));
-}
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_client_apps_rotated_key_reaches_the_edge() {
-    let acme = Acme::start().await;
-    let (app, _) = acme.client_app("A").await;
-    let path = format!("{APP}/{app}/rotate-key");
-    let rotated = data(&acme.owner_asks("POST", &path, None).await, 200);
-    assert!(rotated["clientAppApiKey"].as_str().unwrap().starts_with("app_"));
-    assert_eq!(rotated["published"], true);
-    let key = KvKey::Client(acme.pool().await, app.into());
-    let document =
-        acme.app.kv.verified::<ClientDocument>(&acme.app.publisher.root, &key).await.unwrap().document;
-    assert_eq!(document.secrets.len(), 2);
-    assert_eq!(document.secrets.iter().filter(|secret| secret.expires_at.is_some()).count(), 1);
-    data(&acme.owner_asks("DELETE", &format!("{APP}/{app}"), None).await, 200);
-    acme.nothing_waits().await;
-    assert_eq!(acme.app.kv.get(&key), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

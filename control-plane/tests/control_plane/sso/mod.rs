@@ -1,2 +1,3 @@
+mod cors;
 mod managed;
 mod pools;
