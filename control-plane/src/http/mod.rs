@@ -69,6 +69,7 @@ pub struct App(Arc<AppState>);
 struct AppState {
     context: Context,
     activation_attempts: FailedAttempts,
+    sign_in_attempts: FailedAttempts,
     surroundings: Surroundings,
     backlog: BacklogReading,
     edge_reports: ReportLimits,
@@ -81,6 +82,7 @@ impl App {
         Self(Arc::new(AppState {
             context,
             activation_attempts: FailedAttempts::new(),
+            sign_in_attempts: FailedAttempts::new(),
             surroundings,
             backlog: BacklogReading::default(),
             edge_reports: ReportLimits::new(),

@@ -14,6 +14,7 @@ use utoipa::ToSchema;
 use crate::service::access::Denied;
 use crate::service::activation::ActivationError;
 use crate::service::api_key::{ApiKeyError, AuthenticationError};
+use crate::service::attempts::TooMany;
 use crate::service::denied_certificate::DenyError;
 use crate::service::trust_anchor::UploadError;
 use crate::service::{ChangeError, CreateError};
@@ -80,7 +81,8 @@ impl Problem {
         Self::new(status, code, title, detail)
     }
 
-    fn retry_after(mut self, seconds: u64) -> Self {
+    /// The same, with when to come back.
+    pub(super) fn retry_after(mut self, seconds: u64) -> Self {
         self.retry_after_seconds = Some(seconds.max(1));
         self
     }
@@ -164,6 +166,15 @@ impl Problem {
     pub(super) fn already_exists(what: &str) -> Self {
         let title = "It exists already";
         Self::new(StatusCode::CONFLICT, "already_exists", title, format!("there is already such {what}"))
+    }
+
+    /// 409 for a name that somebody else has.
+    pub(super) fn taken(field: &str) -> Self {
+        let errors = vec![FieldError { field: field.to_owned(), detail: "is taken".to_owned() }];
+        Self {
+            errors,
+            ..Self::conflict("already_exists", "It exists already", &format!("the {field} is taken"))
+        }
     }
 
     /// 429 for a rate limit; `whose` is used up.
@@ -388,16 +399,20 @@ impl From<ActivationError> for Problem {
                 let detail = "it is wrong, has been used, or has expired";
                 Self::new(StatusCode::BAD_REQUEST, "invalid_otp", title, detail)
             }
-            ActivationError::TooMany(too_many) => {
-                let title = "Too many failed attempts";
-                let detail = "too many failed attempts from this address";
-                let seconds = too_many.retry_after.as_secs_f64().ceil();
-                // Bounded by a minute.
-                Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", title, detail)
-                    .retry_after(seconds as u64)
-            }
+            ActivationError::TooMany(too_many) => too_many.into(),
             ActivationError::Store(error) => error.into(),
         }
+    }
+}
+
+impl From<TooMany> for Problem {
+    fn from(too_many: TooMany) -> Self {
+        let title = "Too many failed attempts";
+        let detail = "too many failed attempts from this address";
+        let seconds = too_many.retry_after.as_secs_f64().ceil();
+        // Bounded by a minute.
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "too_many_attempts", title, detail)
+            .retry_after(seconds as u64)
     }
 }
 

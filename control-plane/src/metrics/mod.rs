@@ -44,6 +44,7 @@ struct Inner {
     rate_limited: Family<PolicyLabels, Counter>,
     authentication_failures: Counter,
     activations: Family<OutcomeLabels, Counter>,
+    sign_ins: Family<OutcomeLabels, Counter>,
     acquire_seconds: Histogram,
     kv_calls: Family<CallLabels, Counter>,
     kms_calls: Family<CallLabels, Counter>,
@@ -153,6 +154,7 @@ impl Metrics {
             rate_limited: Family::default(),
             authentication_failures: Counter::default(),
             activations: Family::default(),
+            sign_ins: Family::default(),
             acquire_seconds: Histogram::new(ACQUIRE_BUCKETS),
             kv_calls: Family::default(),
             kv_seconds: Family::new_with_constructor(kv_seconds),
@@ -197,6 +199,11 @@ impl Metrics {
     /// A device has been activated, or not.
     pub fn activation(&self, outcome: &'static str) {
         self.0.activations.get_or_create(&OutcomeLabels { outcome }).inc();
+    }
+
+    /// Somebody has signed in by a password, or not.
+    pub fn sign_in(&self, outcome: &'static str) {
+        self.0.sign_ins.get_or_create(&OutcomeLabels { outcome }).inc();
     }
 
     /// Somebody has waited so long for a database connection, in vain or not.
@@ -305,6 +312,9 @@ impl Inner {
         for outcome in ["activated", "invalid_otp", "too_many_attempts", "error"] {
             self.activations.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
         }
+        for outcome in ["signed_in", "wrong", "too_many_attempts", "busy", "error"] {
+            self.sign_ins.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
+        }
         for outcome in ["done", "stopped", "elsewhere", "failed", "broken_audit_chain"] {
             self.housekeeping_runs.get_or_create(&OutcomeLabels { outcome }).inc_by(0);
         }
@@ -337,6 +347,7 @@ impl Inner {
             self.authentication_failures.clone(),
         );
         registry.register("activations", "Attempts to activate a device", self.activations.clone());
+        registry.register("sign_ins", "Attempts to sign in by a password", self.sign_ins.clone());
         registry.register(
             "database_acquire_duration_seconds",
             "Time that requests waited for a database connection",

@@ -108,6 +108,11 @@ impl StoreError {
         self.database_error().is_some_and(|error| error.is_foreign_key_violation())
     }
 
+    /// The constraint that the statement would have broken.
+    pub fn constraint(&self) -> Option<&str> {
+        self.database_error()?.constraint()
+    }
+
     /// Whether PostgreSQL gave the transaction up because of others (class 40), so that it can be tried again as it was.
     pub fn was_rolled_back(&self) -> bool {
         // 40003 is that nobody knows how it ended.

@@ -6,6 +6,7 @@ use axum::body::Body;
 use axum::http::Request;
 use serde_json::{Value, json};
 
+use crate::support::sso::{SsoRequest, claims, user_fields};
 use crate::support::{Answer, Ca, TestApp};
 
 const USER: &str = "00000000-0000-4000-8000-000000000001";
@@ -18,6 +19,8 @@ struct Operation {
     has_path_ids: bool,
     /// Whether it needs a key of management.
     needs_key: bool,
+    /// The access token of somebody who may do it, where it takes nothing else.
+    access_token: Option<String>,
     content_types: Vec<String>,
 }
 
@@ -79,6 +82,11 @@ async fn one_of_everything(app: &TestApp, names: &BTreeSet<String>) -> BTreeMap<
             ))
             .await
             .unwrap();
+        let key = made["data"]["clientAppApiKey"].as_str().unwrap();
+        let signing_up = SsoRequest::post("/api/auth/signup", user_fields("bob")).key(key);
+        let token = app.sso(signing_up).await.data(201)["accessToken"].as_str().unwrap().to_owned();
+        ids.insert("sid".to_owned(), claims(&token)["sid"].as_str().unwrap().to_owned());
+        ids.insert("accessToken".to_owned(), token);
         ids.insert("clientAppId".to_owned(), client_app);
         ids.insert("userId".to_owned(), USER.to_owned());
     }
@@ -114,6 +122,8 @@ async fn operations(app: &TestApp) -> Vec<Operation> {
                 path: filled.clone(),
                 has_path_ids: filled != *path,
                 needs_key: operation["security"].is_array() && path.starts_with("/api/internal"),
+                access_token: (operation["security"] == json!([{"accessToken": []}]))
+                    .then(|| ids["accessToken"].clone()),
                 content_types: content.map(|content| content.keys().cloned().collect()).unwrap_or_default(),
             });
         }
@@ -129,6 +139,9 @@ async fn send(app: &TestApp, operation: &Operation, key: Option<&str>, body: Opt
     }
     if let Some((content_type, _)) = body {
         request = request.header("content-type", content_type);
+    }
+    if let Some(token) = &operation.access_token {
+        request = request.header("authorization", format!("Bearer {token}"));
     }
     let body = body.map_or_else(Body::empty, |(_, body)| Body::from(body.to_owned()));
     app.send(request.body(body).unwrap()).await
@@ -230,6 +243,28 @@ async fn no_operation_of_owners_lets_anybody_else_in() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_people_do_themselves_needs_an_access_token_that_counts() {
+    let app = TestApp::start().await;
+    let operations = operations(&app).await;
+    let mut tried = 0;
+    for operation in operations.iter().filter(|operation| operation.access_token.is_some()) {
+        for (header, value) in [
+            ("x-nothing", ""),
+            ("x-api-key", app.admin.as_str()),
+            ("authorization", "Bearer wrong"),
+            ("authorization", "Basic wrong"),
+            ("authorization", "wrong"),
+        ] {
+            let request = Request::builder().method(operation.method.as_str()).uri(&operation.path);
+            let answer = app.send(request.header(header, value).body(Body::empty()).unwrap()).await;
+            answer.assert_failed(401, "invalid_token");
+            tried += 1;
+        }
+    }
+    assert!(tried >= 15, "{tried}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn every_operation_refuses_a_body_of_the_wrong_shape() {
     let app = TestApp::start().await;
     let operations = operations(&app).await;
@@ -260,6 +295,7 @@ async fn every_list_refuses_a_query_that_is_wrong() {
             path: format!("{}?{query}", operation.path),
             has_path_ids: operation.has_path_ids,
             needs_key: true,
+            access_token: None,
             content_types: Vec::new(),
         };
         let probe = send(&app, &queried("limit=1"), Some(&app.admin), None).await;

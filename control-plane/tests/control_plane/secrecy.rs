@@ -212,6 +212,9 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
         ("an imported client secret", caller.import("client", "clientSecret").await),
     ]);
     used_operations.push(format!("POST {IMPORT}"));
+    let (of_people, operations) = use_secrets_of_people(caller).await;
+    secrets.extend(of_people);
+    used_operations.extend(operations);
     // Whoever adds an operation that answers with a secret must use it here.
     assert_eq!(secret_operations(&document), used_operations.into_iter().collect());
     secrets.extend([
@@ -222,6 +225,76 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
         ("the hash of a client secret", hash),
     ]);
     secrets
+}
+
+/// Everything of single sign-on that handles a secret. Answers with the secrets, and with the operations.
+async fn use_secrets_of_people(caller: &Caller<'_>) -> (Vec<Secret>, Vec<String>) {
+    const PASSWORD: &str = "a long way to Tipperary";
+    const OTHER: &str = "farewell to Leicester Square";
+    let text = |value: &Value| value.as_str().unwrap_or_else(|| panic!("{value} is no text")).to_owned();
+    let post = async |path: &str, header: (&str, &str), body: Value| -> Value {
+        let request = caller.http.post(caller.serving.url(path)).header(header.0, header.1);
+        let request = request.header("content-type", "application/json").body(body.to_string());
+        let answer: Value = request.send().await.unwrap().json().await.unwrap();
+        assert_eq!(answer["success"], true, "{path}: {answer}");
+        answer["data"].clone()
+    };
+    let (nobody, admin) = (("accept", "*/*"), ("x-api-key", caller.admin.as_str()));
+    let mut secrets: Vec<Secret> =
+        vec![("a password", PASSWORD.to_owned()), ("another password", OTHER.to_owned())];
+
+    let owner = json!({"username": "ada", "password": PASSWORD, "email": "ada@owners.test", "organizationName": "Ada's"});
+    let owner = post("/api/auth/signup", nobody, owner).await;
+    let org = text(&owner["userClaims"]["organizationId"]);
+    let rotated =
+        post(&format!("/api/organization/{org}/rotate-key"), admin, json!({"overlapSeconds": 60})).await;
+    let other = post("/api/organization", admin, json!({"name": "Another"})).await;
+    let apps = format!("/api/organization/{org}/client-apps");
+    let (a, b) =
+        (post(&apps, admin, json!({"name": "A"})).await, post(&apps, admin, json!({"name": "B"})).await);
+    let rotate = format!("/api/organization/client-apps/{}/rotate-key", text(&b["id"]));
+    let b_rotated = post(&rotate, admin, json!({"overlapSeconds": 60})).await;
+    let (a_key, b_key) = (text(&a["clientAppApiKey"]), text(&b["clientAppApiKey"]));
+
+    let bob = json!({"username": "bob", "password": PASSWORD, "email": "bob@users.test"});
+    let bob = post("/api/auth/signup", ("apikey", &a_key), bob).await;
+    let wrong = json!({"username": "bob", "password": OTHER}).to_string();
+    caller.call(Method::POST, "/api/auth/login", Some(wrong)).await;
+    let login = json!({"username": "bob", "password": PASSWORD});
+    let signed_in = post("/api/auth/login", ("apikey", &a_key), login).await;
+    let refreshed = json!({"refreshToken": signed_in["refreshToken"]});
+    let refreshed = post("/api/auth/refresh", nobody, refreshed).await;
+    let exchange = json!({"currentAccessToken": refreshed["accessToken"], "targetClientAppApiKey": b_key});
+    let exchanged = post("/api/auth/sso-exchange", nobody, exchange).await;
+    let bearer = format!("Bearer {}", text(&refreshed["accessToken"]));
+    let change = json!({"currentPassword": PASSWORD, "newPassword": OTHER});
+    post("/api/auth/password", ("authorization", &bearer), change).await;
+
+    for pair in [&owner, &bob, &signed_in, &refreshed, &exchanged] {
+        secrets.extend([
+            ("an access token", text(&pair["accessToken"])),
+            ("a refresh token", text(&pair["refreshToken"])),
+        ]);
+    }
+    for made in [&owner, &rotated, &other] {
+        secrets.push(("an organization's key", text(&made["orgOwnerApiKey"])));
+    }
+    secrets.extend([
+        ("an app's key", a_key),
+        ("another app's key", b_key),
+        ("an app's next key", text(&b_rotated["clientAppApiKey"])),
+    ]);
+    let operations = [
+        "/api/auth/signup",
+        "/api/auth/login",
+        "/api/auth/refresh",
+        "/api/auth/sso-exchange",
+        "/api/organization",
+        "/api/organization/{orgId}/rotate-key",
+        "/api/organization/{orgId}/client-apps",
+        "/api/organization/client-apps/{clientAppId}/rotate-key",
+    ];
+    (secrets, operations.iter().map(|path| format!("POST {path}")).collect())
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -27,6 +27,8 @@ const MANAGEMENT: &str = "/api/internal/";
 const SINGLE_SIGN_ON: [&str; 2] = ["/api/auth", "/api/organization"];
 /// What owners manage by single sign-on.
 const OWNERS: &str = "/api/organization";
+/// What people do themselves.
+const SIGNING_IN: &str = "/api/auth/";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 #[derive(utoipa::OpenApi)]
@@ -48,6 +50,7 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
         (name = "API keys", description = "Keys for this API"),
         (name = "Audit", description = "Who did what"),
         (name = "Publishing", description = "What KV is told"),
+        (name = "Single sign-on: signing in", description = "Signing up and in, one's own sessions and password"),
         (name = "Single sign-on: organizations", description = "Organizations, as their owners manage them"),
         (name = "Single sign-on: client apps", description = "The applications that an organization's people sign in to"),
         (name = "Single sign-on: users", description = "The users of client apps, as owners manage them"),
@@ -92,6 +95,9 @@ pub(super) fn complete(mut api: OpenApi) -> Value {
                 operation.security =
                     Some(schemes.map(|scheme| SecurityRequirement::new(scheme, none)).into());
             }
+            if let Some(name) = path.strip_prefix(SIGNING_IN) {
+                operation.security = security_of_signing_in(name);
+            }
         }
     }
     // Maps with texts for keys: it serialises.
@@ -120,6 +126,17 @@ fn operations(item: &mut PathItem) -> impl Iterator<Item = (&'static str, &mut O
     [("get", get), ("put", put), ("post", post), ("delete", delete), ("patch", patch)]
         .into_iter()
         .filter_map(|(method, operation)| operation.as_mut().map(|operation| (method, operation)))
+}
+
+/// What people must bring along, in one of these ways; none where they need nothing.
+fn security_of_signing_in(name: &str) -> Option<Vec<SecurityRequirement>> {
+    let by = |scheme: &str| SecurityRequirement::new(scheme, [""; 0]);
+    match name {
+        "signup" | "login" => Some(vec![SecurityRequirement::default(), by("ssoKey")]),
+        "validate" => Some(vec![by("ssoKey"), by("accessToken"), by("ssoKey").add("accessToken", [""; 0])]),
+        "password" | "sessions" | "sessions/{sid}" => Some(vec![by("accessToken")]),
+        _ => None,
+    }
 }
 
 fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
@@ -198,6 +215,14 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
         answers.push(("401", "No key and no access token that counts."));
         answers.push(("403", "Only an organization's owner, or its key, may do this."));
     }
+    if path.starts_with(SIGNING_IN) {
+        answers.push(("401", "What was sent to prove who asks does not count."));
+    }
+    match operation.operation_id.as_deref() {
+        Some("signUp") => answers.push(("403", "Not everybody may sign up, or not by this key.")),
+        Some("ssoExchange") => answers.push(("404", "The client app is not of the person's organization.")),
+        _ => {}
+    }
     if path.contains('{') {
         answers.push(("404", "It is not there, or not the caller's."));
     }
@@ -260,6 +285,7 @@ fn path_parameter(name: &str) -> Parameter {
         }
         "kid" => ("The signing key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
         "publisherKid" => ("The publisher key's id: its thumbprint.", text(Some("^[A-Za-z0-9_-]{1,64}$"))),
+        "sid" => ("The session's id.", uuid()),
         "deniedCertificateId" => ("The denial's id.", text(Some(UUID))),
         "clientAppId" => ("The client app's id.", text(Some(UUID))),
         "userId" => ("The user's id.", text(Some(UUID))),

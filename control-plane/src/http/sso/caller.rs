@@ -34,19 +34,30 @@ impl FromRequestParts<App> for SsoKey {
         let mut values = parts.headers.get_all(API_KEY).iter();
         let Some(value) = values.next() else { return Ok(Self::Absent) };
         let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or_else(invalid_key)?;
-        let holder = caller::key_holder(app.context(), text).await.map_err(|error| match error {
-            CallerError::NotValid => {
-                app.context().metrics.authentication_failed();
-                invalid_key()
-            }
-            CallerError::Store(error) => error.into(),
-        })?;
+        let holder = find_key(app, text).await?;
         app.0.surroundings.count_key(&parts.extensions, holder.key_id)?;
         Ok(match holder.app {
             Some(id) => Self::App(holder, id, SecretText::new(text.to_owned())),
             None => Self::Organization(holder),
         })
     }
+}
+
+/// The client app whose key this is, which came otherwise than in the header.
+pub(super) async fn app_of_key(app: &App, text: &str) -> Result<(KeyHolder, SsoAppId), Problem> {
+    let holder = find_key(app, text).await?;
+    let id = holder.app.ok_or_else(invalid_key)?;
+    Ok((holder, id))
+}
+
+async fn find_key(app: &App, text: &str) -> Result<KeyHolder, Problem> {
+    caller::key_holder(app.context(), text).await.map_err(|error| match error {
+        CallerError::NotValid => {
+            app.context().metrics.authentication_failed();
+            invalid_key()
+        }
+        CallerError::Store(error) => error.into(),
+    })
 }
 
 /// Whoever is signed in.

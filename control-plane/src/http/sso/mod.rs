@@ -4,10 +4,18 @@ mod caller;
 mod client_app;
 mod cors;
 mod envelope;
+mod exchange;
 mod managed;
 mod openid;
 mod organization;
+mod password;
+mod refresh;
+mod session;
+mod sign_in;
+mod sign_up;
+mod token_pair;
 mod user;
+mod validate;
 
 use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
@@ -19,7 +27,17 @@ pub(super) use self::envelope::{RefusalAnswer, in_envelope};
 
 /// The routes in the envelope.
 pub(super) fn routes() -> OpenApiRouter<App> {
-    OpenApiRouter::new().merge(organization::routes()).merge(client_app::routes()).merge(user::routes())
+    OpenApiRouter::new()
+        .merge(sign_up::routes())
+        .merge(sign_in::routes())
+        .merge(refresh::routes())
+        .merge(session::routes())
+        .merge(password::routes())
+        .merge(validate::routes())
+        .merge(exchange::routes())
+        .merge(organization::routes())
+        .merge(client_app::routes())
+        .merge(user::routes())
 }
 
 /// The routes that answer in other shapes than those of the API's document.

@@ -6,13 +6,22 @@ pub mod caller;
 pub mod client_app;
 pub mod delay;
 pub mod deletion;
+pub mod exchange;
+mod guess;
+pub mod key_context;
 pub mod manager;
+pub mod name;
+pub mod new_password;
 pub mod openid;
 pub mod organization;
 pub mod origin;
 pub mod password;
 pub mod pool;
 pub mod session;
+pub mod sign_in;
+pub mod sign_out;
+pub mod sign_up;
+pub mod user_metadata;
 
 use time::Duration;
 

@@ -216,6 +216,45 @@ pub async fn find_to_sign_in(
     Ok(user.map(|user| (user, SecretText::new(hash))))
 }
 
+/// Which of these names somebody has among the owners, or among the users of a client app of this organization: `username`
+/// or `email`.
+pub async fn find_taken(
+    tx: &mut PgConnection,
+    app: Option<(&OrgId, SsoAppId)>,
+    keys: &NameKeys,
+) -> Result<Option<&'static str>, StoreError> {
+    let (username, email) = match app {
+        None => {
+            let row = sqlx::query!(
+                r#"select exists (select from sso_user where client_app_id is null and username_key = $1)
+                              as "username!",
+                          exists (select from sso_user where client_app_id is null and email_key = $2) as "email!""#,
+                keys.username,
+                keys.email,
+            )
+            .fetch_one(tx)
+            .await?;
+            (row.username, row.email)
+        }
+        Some((org, app)) => {
+            let row = sqlx::query!(
+                r#"select exists (select from sso_user
+                                   where org_id = $1 and client_app_id = $2 and username_key = $3) as "username!",
+                          exists (select from sso_user
+                                   where org_id = $1 and client_app_id = $2 and email_key = $4) as "email!""#,
+                org.as_str(),
+                app.0,
+                keys.username,
+                keys.email,
+            )
+            .fetch_one(tx)
+            .await?;
+            (row.username, row.email)
+        }
+    };
+    Ok(username.then_some("username").or(email.then_some("email")))
+}
+
 /// The person and the hash of their password, locked until the transaction ends.
 pub async fn lock_with_password(
     tx: &mut PgConnection,

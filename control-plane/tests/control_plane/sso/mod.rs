@@ -1,3 +1,10 @@
 mod cors;
+mod exchange;
 mod managed;
+mod passwords;
 mod pools;
+mod sessions;
+mod sign_in;
+mod sign_up;
+mod storm;
+mod story;

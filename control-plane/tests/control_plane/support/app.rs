@@ -91,6 +91,14 @@ impl TestApp {
         Self::start_behind(&[]).await
     }
 
+    /// With something else in the context.
+    pub(crate) async fn start_changed(change: impl FnOnce(&mut Context)) -> Self {
+        let mut app = Self::start().await;
+        change(&mut app.context);
+        app.router = http::router(App::new(app.context.clone(), Vec::new(), RateLimitConfig::default()));
+        app
+    }
+
     /// Behind these trusted proxies.
     pub(crate) async fn start_behind(proxies: &[&str]) -> Self {
         Self::start_with(proxies, RateLimitConfig::default()).await

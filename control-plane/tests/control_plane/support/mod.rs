@@ -11,6 +11,7 @@ mod kms;
 mod kv;
 mod process;
 mod publisher;
+pub(crate) mod sso;
 
 pub(crate) use self::app::{Answer, TestApp};
 pub(crate) use self::certificate::{Ca, DeviceCertificate};
