@@ -183,15 +183,14 @@ pub(super) fn client(
     keys: &Keys<'_>,
     now: OffsetDateTime,
 ) -> Result<SignedDocument, RenderError> {
-    let current =
-        rows.secret_hash.map(|hash| StoredSecret { sha256: SecretHash::from_bytes(hash), expires_at: None });
-    let previous = rows.previous_secret.filter(|(_, until)| *until > now).map(|(hash, until)| StoredSecret {
+    let live = rows.secrets.into_iter().filter(|(_, ends)| ends.is_none_or(|ends| ends > now));
+    let secrets = live.map(|(hash, ends)| StoredSecret {
         sha256: SecretHash::from_bytes(hash),
-        expires_at: Some(unix(until)),
+        expires_at: ends.map(unix),
     });
     let document = ClientDocument {
         status: rows.status,
-        secrets: current.into_iter().chain(previous).collect(),
+        secrets: secrets.collect(),
         scopes: Scopes::new(rows.scopes)?,
         subject: match rows.device {
             Some(device) => ClientSubject::Device(device_claims(device)?),

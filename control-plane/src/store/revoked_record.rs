@@ -157,11 +157,13 @@ pub async fn shards(
     // A million entries are read at once where everything of a pool has been taken away: some 100 MB.
     let rows = sqlx::query!(
         r#"select r.pool_id, r.shard, r.kind, r.id, r.least_version, r.next_least_version, r.next_from,
-                  c.client_id is not null as "is_client!", d.status as "device_status?", f.until as "refused_until?"
+                  (c.client_id is not null or a.id is not null) as "is_client!", d.status as "device_status?", f.until as "refused_until?"
              from unnest($1::uuid[], $2::int[]) as wanted (pool_id, shard)
              join revoked_record r on r.pool_id = wanted.pool_id and r.shard = wanted.shard
              join client_pool p on p.id = r.pool_id
              left join oauth_client c on r.kind = 'client' and c.client_id = r.id and c.pool_id = r.pool_id
+             left join client_app a
+               on r.kind = 'client' and p.kind = 'sso' and a.org_id = p.org_id and a.id::text = r.id
              left join device d
                on r.kind = 'device' and d.org_id = p.org_id and d.env_id = p.env_id and d.id = r.id
              left join refused_device f

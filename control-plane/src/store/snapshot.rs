@@ -9,7 +9,8 @@ use keypost_shared::device_certificate::{
     CertificatePins, DeniedCertificate, DeviceDefaults, PoolTrustAnchor, ProvisioningPolicy,
 };
 use keypost_shared::document::{ClaimsProfile, ClientStatus, DeviceDocument, PoolKind};
-use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId};
+use keypost_shared::edge::INTROSPECT_SCOPE;
+use keypost_shared::id::{ClientAppId, ClientId, DeviceId, Kid, PoolId, SsoAppId};
 use keypost_shared::jwk::EcPublicJwk;
 use keypost_shared::status_list::StatusBlock;
 use serde_json::value::RawValue;
@@ -128,10 +129,8 @@ pub struct ClientRows {
     pub status: ClientStatus,
     /// Its scopes.
     pub scopes: Vec<String>,
-    /// The hash of its secret.
-    pub secret_hash: Option<[u8; 32]>,
-    /// The hash of the secret before, and until when that one counts.
-    pub previous_secret: Option<([u8; 32], OffsetDateTime)>,
+    /// The hashes of its secrets, the current one first, and until when each counts.
+    pub secrets: Vec<([u8; 32], Option<OffsetDateTime>)>,
     /// The keys that it may prove itself with, as they were registered.
     pub jwks: Option<serde_json::Value>,
     /// The `aud` of its tokens, where it is not the pool's.
@@ -366,48 +365,88 @@ pub async fn clients(
         &pools,
         &ids,
     )
+    .fetch_all(&mut *tx)
+    .await?;
+    let mut found = client_apps(tx, clients).await?;
+    for row in rows {
+        let device = match (row.device_id, row.client_app_id, row.metadata, row.tags, row.tag_defaults) {
+            (Some(device), Some(app), Some(metadata), Some(tags), Some(tag_defaults)) => Some(DeviceRows {
+                id: id("device.id", &device)?,
+                client_app_id: id("device_app.client_app_id", &app)?,
+                metadata: metadata.0,
+                tags: tags.0,
+                tag_defaults: tag_defaults.0,
+                primary_server_url: row.primary_server_url,
+                server_urls: row.server_urls.unwrap_or_default(),
+                default_server_urls: row.default_server_urls.unwrap_or_default(),
+            }),
+            (None, None, None, None, None) => None,
+            _ => return Err(corrupt("oauth_client.device_app_id", "half a device")),
+        };
+        let current = row.secret_hash.map(|bytes| Ok((hash("oauth_client.secret_hash", bytes)?, None)));
+        let previous = row
+            .previous_secret_hash
+            .zip(row.previous_secret_expires_at)
+            .map(|(bytes, until)| Ok((hash("oauth_client.previous_secret_hash", bytes)?, Some(until))));
+        let secrets: Result<_, StoreError> = current.into_iter().chain(previous).collect();
+        let key = (PoolId(row.pool_id), id("oauth_client.client_id", &row.client_id)?);
+        let status_block = blocks.remove(&key);
+        let (pool_id, client_id) = key;
+        found.push(ClientRows {
+            pool_id,
+            client_id,
+            status_block,
+            status: if row.enabled { ClientStatus::Enabled } else { ClientStatus::Disabled },
+            scopes: row.scopes,
+            secrets: secrets?,
+            jwks: row.jwks,
+            audience: row.audience,
+            device,
+        });
+    }
+    Ok(found)
+}
+
+/// The rows of those of the clients that are client apps, which are clients of their organization's pool of people.
+async fn client_apps(
+    tx: &mut PgConnection,
+    clients: &[(PoolId, ClientId)],
+) -> Result<Vec<ClientRows>, StoreError> {
+    let apps =
+        clients.iter().filter_map(|(pool, client)| Some((pool.0, Uuid::try_parse(client.as_str()).ok()?)));
+    let (pools, ids): (Vec<Uuid>, Vec<Uuid>) = apps.unzip();
+    // The key that does not end is the current one.
+    let rows = sqlx::query!(
+        r#"select wanted.pool_id as "pool_id!", a.id,
+                  array_agg(k.hash order by k.expires_at desc nulls first, k.id)
+                      filter (where k.id is not null) as "hashes?",
+                  array_agg(k.expires_at order by k.expires_at desc nulls first, k.id)
+                      filter (where k.id is not null) as "ends?: Vec<Option<OffsetDateTime>>"
+             from unnest($1::uuid[], $2::uuid[]) as wanted (pool_id, id)
+             join client_pool p on p.id = wanted.pool_id and p.kind = 'sso'
+             join client_app a on a.org_id = p.org_id and a.id = wanted.id
+             left join sso_key k on k.org_id = a.org_id and k.client_app_id = a.id
+            group by wanted.pool_id, a.id"#,
+        &pools,
+        &ids,
+    )
     .fetch_all(tx)
     .await?;
     rows.into_iter()
         .map(|row| {
-            let device = match (row.device_id, row.client_app_id, row.metadata, row.tags, row.tag_defaults) {
-                (Some(device), Some(app), Some(metadata), Some(tags), Some(tag_defaults)) => {
-                    Some(DeviceRows {
-                        id: id("device.id", &device)?,
-                        client_app_id: id("device_app.client_app_id", &app)?,
-                        metadata: metadata.0,
-                        tags: tags.0,
-                        tag_defaults: tag_defaults.0,
-                        primary_server_url: row.primary_server_url,
-                        server_urls: row.server_urls.unwrap_or_default(),
-                        default_server_urls: row.default_server_urls.unwrap_or_default(),
-                    })
-                }
-                (None, None, None, None, None) => None,
-                _ => return Err(corrupt("oauth_client.device_app_id", "half a device")),
-            };
-            let previous = row.previous_secret_hash.zip(row.previous_secret_expires_at);
-            let key = (PoolId(row.pool_id), id("oauth_client.client_id", &row.client_id)?);
-            let status_block = blocks.remove(&key);
-            let (pool_id, client_id) = key;
+            let keys = row.hashes.unwrap_or_default().into_iter().zip(row.ends.unwrap_or_default());
+            let secrets: Result<_, StoreError> =
+                keys.map(|(bytes, ends)| Ok((hash("sso_key.hash", bytes)?, ends))).collect();
             Ok(ClientRows {
-                pool_id,
-                client_id,
-                status_block,
-                status: if row.enabled { ClientStatus::Enabled } else { ClientStatus::Disabled },
-                scopes: row.scopes,
-                secret_hash: row
-                    .secret_hash
-                    .map(|bytes| hash("oauth_client.secret_hash", bytes))
-                    .transpose()?,
-                previous_secret: previous
-                    .map(|(bytes, until)| {
-                        Ok::<_, StoreError>((hash("oauth_client.previous_secret_hash", bytes)?, until))
-                    })
-                    .transpose()?,
-                jwks: row.jwks,
-                audience: row.audience,
-                device,
+                pool_id: PoolId(row.pool_id),
+                client_id: SsoAppId(row.id).into(),
+                status: ClientStatus::Enabled,
+                scopes: vec![INTROSPECT_SCOPE.to_owned()],
+                secrets: secrets?,
+                jwks: None,
+                audience: Vec::new(),
+                device: None,
+                status_block: None,
             })
         })
         .collect()

@@ -24,7 +24,7 @@ use crate::oauth::OAuthError;
 use crate::time::UnixTime;
 
 /// The scope of service clients that may ask about any token of their pool.
-const INTROSPECT_SCOPE: &str = "introspect";
+pub const INTROSPECT_SCOPE: &str = "introspect";
 
 /// RFC 7662 §2.2.
 #[derive(Serialize)]

@@ -33,6 +33,7 @@ mod tests;
 
 pub use config::{AwsVariables, EdgeConfig, EdgeConfigError, KmsAccess, Variables};
 pub use http::{Body, Headers, MAX_BODY, Request, Response};
+pub use introspect::INTROSPECT_SCOPE;
 pub use platform::{Delivery, KvReadError, LogLevel, LogLine, Platform, Post, PostError, Posted};
 pub use router::unconfigured;
 
