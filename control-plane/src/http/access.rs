@@ -7,6 +7,7 @@ use std::convert::Infallible;
 use std::fmt::Display;
 use std::marker::PhantomData;
 use std::str::FromStr;
+use std::sync::Arc;
 
 use axum::extract::{FromRequestParts, RawPathParams};
 use axum::http::request::Parts;
@@ -20,7 +21,7 @@ use super::middleware::RequestId;
 use super::problem::{FieldError, Problem, denied};
 use crate::service;
 use crate::service::access::{Caller, GlobalScope, OrgScope, Permission, Reach};
-use crate::service::audit::RequestSource;
+use crate::service::audit::{Actor, RequestSource};
 use crate::store::api_key::StoredApiKey;
 use crate::store::denied_certificate::DeniedCertificate;
 use crate::store::device::Device;
@@ -28,6 +29,7 @@ use crate::store::device_app::{AppName, DeviceApp};
 use crate::store::environment::{EnvScope, Environment};
 use crate::store::organization::Organization;
 use crate::store::service_client::ServiceClient;
+use crate::store::signing_key::PoolOwner;
 use crate::store::trust_anchor::TrustAnchor;
 
 /// What a handler needs the caller's key to permit.
@@ -128,6 +130,13 @@ pub(super) struct InClient<R> {
 /// A client pool that the caller may use, which is an environment's.
 pub(super) struct InPool<R> {
     pub(super) scope: EnvScope,
+    right: PhantomData<R>,
+}
+
+/// A client pool that the caller may use, an environment's or that of an organization's people.
+pub(super) struct InAnyPool<R> {
+    pub(super) owner: PoolOwner,
+    pub(super) actor: Arc<Actor>,
     right: PhantomData<R>,
 }
 
@@ -303,6 +312,23 @@ impl<R: Right> FromRequestParts<App> for InPool<R> {
         let pool = ids.take::<PoolId>("clientPoolId");
         ids.finish()?;
         Ok(Self { scope: enter_pool::<R>(app, &caller, pool).await?, right: PhantomData })
+    }
+}
+
+impl<R: Right> FromRequestParts<App> for InAnyPool<R> {
+    type Rejection = Problem;
+
+    async fn from_request_parts(parts: &mut Parts, app: &App) -> Result<Self, Problem> {
+        let caller = authenticate(parts, app).await?;
+        let mut ids = PathIds::read(parts, app).await?;
+        let pool = ids.take::<PoolId>("clientPoolId");
+        ids.finish()?;
+        let not_found = || Problem::not_found("client pool");
+        let owner = service::client_pool::owner_of(app.context(), pool.ok_or_else(not_found)?).await?;
+        let owner = owner.ok_or_else(not_found)?;
+        let scope = caller.enter(owner.org(), R::PERMISSION);
+        let scope = scope.map_err(|reason| denied(reason, "client pool"))?;
+        Ok(Self { owner, actor: scope.actor().clone(), right: PhantomData })
     }
 }
 

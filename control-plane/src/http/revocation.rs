@@ -11,7 +11,7 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
 
-use super::access::{InPool, TokenRevoke};
+use super::access::{InAnyPool, TokenRevoke};
 use super::body::{Fields, FromFields, Invalid};
 use super::creation::{Create, Interrupted};
 use super::problem::Problem;
@@ -27,14 +27,15 @@ pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(create, list))
 }
 
-/// What to revoke: a `token`, all tokens of a client by `clientId` alone, or one by `jti`, `exp` and `clientId`.
+/// What to revoke: a `token`, all tokens of a client by `clientId` alone, or one by `jti`, `exp` and `clientId`. In the pool
+/// of an organization's people `clientId` is the session, the claim `sid`.
 #[derive(ToSchema)]
 #[schema(rename_all = "camelCase", as = NewRevocation)]
 #[expect(dead_code, reason = "it describes what is read by hand")]
 struct RevocationRequest {
     /// An access token of the pool.
     token: Option<String>,
-    /// The client: alone, all tokens that it has had so far.
+    /// The client, or for people the session: alone, all tokens that it has had so far.
     client_id: Option<String>,
     /// The token's id, its claim `jti`.
     jti: Option<String>,
@@ -93,7 +94,7 @@ fn unix_time(value: Value) -> Result<OffsetDateTime, Invalid> {
 struct RevocationAnswer {
     id: String,
     client_pool_id: String,
-    /// Whose tokens.
+    /// Whose tokens: a client's, or for people a session's.
     client_id: String,
     /// The token; null for all that the client had.
     jti: Option<String>,
@@ -135,12 +136,12 @@ fn shown(pool: impl ToString) -> impl Fn(RevokedToken) -> RevocationAnswer {
 )]
 async fn create(
     State(app): State<App>,
-    pool: InPool<TokenRevoke>,
+    pool: InAnyPool<TokenRevoke>,
     Create(to_revoke, request): Create<ToRevoke>,
 ) -> Result<Response, Interrupted> {
-    let mut creation = request.begin(&app, pool.scope.actor()).await?;
-    let revoked = revocation::revoke(&mut creation.change, &pool.scope, to_revoke).await?;
-    Ok(creation.finish(&shown(pool.scope.pool())(revoked), None).await?)
+    let mut creation = request.begin(&app, &pool.actor).await?;
+    let revoked = revocation::revoke(&mut creation.change, &pool.owner, to_revoke).await?;
+    Ok(creation.finish(&shown(pool.owner.pool())(revoked), None).await?)
 }
 
 /// List what has been revoked and has not expired, by id.
@@ -153,9 +154,9 @@ async fn create(
 )]
 async fn list(
     State(app): State<App>,
-    pool: InPool<TokenRevoke>,
+    pool: InAnyPool<TokenRevoke>,
     Query(page): Query<PageRequest<Uuid>>,
 ) -> Result<Response, Problem> {
-    let found = revocation::list(app.context(), &pool.scope, page.after, page.rows()).await?;
-    Ok(answer(&page.page(found, |revoked| revoked.id.to_string(), shown(pool.scope.pool()))))
+    let found = revocation::list(app.context(), &pool.owner, page.after, page.rows()).await?;
+    Ok(answer(&page.page(found, |revoked| revoked.id.to_string(), shown(pool.owner.pool()))))
 }

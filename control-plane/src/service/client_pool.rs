@@ -1,6 +1,7 @@
 //! The rules of client pools.
 
 use keypost_shared::document::{ClaimsProfile, MAX_TOKEN_TTL};
+use keypost_shared::id::PoolId;
 use keypost_shared::kv_key::KvKey;
 use serde_json::Value;
 use time::OffsetDateTime;
@@ -79,6 +80,12 @@ pub(super) async fn add(change: &mut Change, owner: &PoolOwner) -> Result<(), Cr
         change.mark(KvKey::Trust, Priority::Change);
     }
     Ok(())
+}
+
+/// Whose this pool is, an environment's or an organization's, for who has not been let in anywhere yet.
+pub async fn owner_of(context: &Context, pool: PoolId) -> Result<Option<PoolOwner>, StoreError> {
+    let mut connection = context.connection().await?;
+    store::signing_key::owner_of(&mut connection, pool).await
 }
 
 /// The environment's pool.

@@ -1,10 +1,11 @@
 //! Revoking tokens that have been issued (design §9): by whoever has a token, by its id, or all of a client.
 //!
 //! What ends a token is a bit of a status list. The client's document is made anew with it, so that the next token gets
-//! another bit.
+//! another bit. In a pool of people, what is said of clients here is said of sessions: those have the bits, and no document.
 
 use std::collections::BTreeSet;
 
+use keypost_shared::document::PoolKind;
 use keypost_shared::edge_report::RevocationReport;
 use keypost_shared::host::HostCrypto;
 use keypost_shared::id::{ClientId, PoolId, TokenId};
@@ -15,15 +16,15 @@ use keypost_shared::status_list::StatusIndex;
 use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
-use super::audit::Event;
+use super::audit::{Actor, Event};
 use super::change::{Change, PROPAGATION};
 use super::pool_urls::PoolUrls;
-use super::{ChangeError, Context, EDGE_CATCHES_UP, environment};
+use super::{ChangeError, Context, EDGE_CATCHES_UP, client_pool};
 use crate::clock::from_unix;
 use crate::entropy::random_uuid;
-use crate::store::environment::EnvScope;
 use crate::store::publication::Priority;
 use crate::store::revoked_token::{RevokedBy, RevokedToken};
+use crate::store::signing_key::PoolOwner;
 use crate::store::status_block::Which;
 use crate::store::{self, StoreError, snapshot};
 
@@ -32,7 +33,7 @@ use crate::store::{self, StoreError, snapshot};
 pub enum ToRevoke {
     /// This token.
     Token(String),
-    /// All tokens that this client has had so far.
+    /// All tokens that this client, or session, has had so far.
     Client(ClientId),
     /// The token of this id.
     Jti {
@@ -75,17 +76,17 @@ pub fn effective_by(revoked_at: OffsetDateTime) -> OffsetDateTime {
 /// Revokes tokens. A token that has been revoked stays as it is.
 pub async fn revoke(
     change: &mut Change,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     to_revoke: ToRevoke,
 ) -> Result<RevokedToken, ChangeError> {
     let now = change.now();
-    let Some(pool) = snapshot::pools(change.tx(), &[scope.pool()]).await?.pop() else {
+    let Some(pool) = snapshot::pools(change.tx(), &[owner.pool()]).await?.pop() else {
         return Err(ChangeError::Gone);
     };
     let longest_ttl = Duration::seconds(pool.longest_token_ttl(now).into());
     let (client_id, jti, expires_at, which) = match to_revoke {
         ToRevoke::Token(text) => {
-            let issuer = PoolUrls::new(&change.context().edge_url, scope.pool()).issuer;
+            let issuer = PoolUrls::new(&change.context().edge_url, owner.pool()).issuer;
             let read = read_token(&text, pool, &issuer).await;
             let (claims, client_id) = read.map_err(|detail| wrong("token", detail))?;
             let expires_at = from_unix(claims.exp);
@@ -107,8 +108,10 @@ pub async fn revoke(
         }
         ToRevoke::Client(client_id) => (client_id, None, now + longest_ttl, Which::Current),
     };
-    if !store::revoked_token::is_client(change.tx(), scope, &client_id).await? {
-        return Err(wrong("clientId", "is no client of the pool"));
+    if !store::revoked_token::is_holder(change.tx(), owner, &client_id).await? {
+        let detail =
+            if owner.env().is_some() { "is no client of the pool" } else { "is no session of the pool" };
+        return Err(wrong("clientId", detail));
     }
     let revoked = RevokedToken {
         id: random_uuid(&mut change.rng()),
@@ -118,23 +121,23 @@ pub async fn revoke(
         revoked_at: now,
         revoked_by: RevokedBy::Administrator,
     };
-    if carry_out(change, scope, &revoked, Some(which)).await? {
+    if carry_out(change, owner, &revoked, Some(which)).await? {
         return Ok(revoked);
     }
     let jti = revoked.jti.as_ref().ok_or(ChangeError::Gone)?;
-    store::revoked_token::find(change.tx(), scope, jti).await?.ok_or(ChangeError::Gone)
+    store::revoked_token::find(change.tx(), owner, jti).await?.ok_or(ChangeError::Gone)
 }
 
 /// The pool's revocations by id, after `after`, of what has not expired.
 pub async fn list(
     context: &Context,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     after: Option<Uuid>,
     rows: i64,
 ) -> Result<Vec<RevokedToken>, StoreError> {
     let now = context.now();
     let mut connection = context.connection().await?;
-    store::revoked_token::list(&mut connection, scope, after, now, rows).await
+    store::revoked_token::list(&mut connection, owner, after, now, rows).await
 }
 
 /// Takes up what a client has revoked at the edge. It may come twice, late, or for what is gone.
@@ -161,8 +164,8 @@ pub async fn known(
 }
 
 async fn take_up_once(context: &Context, report: &RevocationReport) -> Result<Outcome, StoreError> {
-    let Some(scope) = environment::of_a_report(context, report.pool).await? else { return Ok(Outcome::Void) };
-    let mut change = Change::begin(context, scope.actor()).await?;
+    let Some(owner) = client_pool::owner_of(context, report.pool).await? else { return Ok(Outcome::Void) };
+    let mut change = Change::begin(context, &Actor::system()).await?;
     let expires_at = from_unix(report.exp);
     if expires_at <= change.now() {
         return Ok(Outcome::Void);
@@ -177,7 +180,7 @@ async fn take_up_once(context: &Context, report: &RevocationReport) -> Result<Ou
     };
     // A token without an index is ended by the edge's own entry alone: it lives five minutes.
     let index = report.list.zip(report.idx).map(|(list, idx)| Which::Index(StatusIndex { list, idx }));
-    if !carry_out(&mut change, &scope, &revoked, index).await? {
+    if !carry_out(&mut change, &owner, &revoked, index).await? {
         return Ok(Outcome::Known);
     }
     change.commit().await?;
@@ -187,15 +190,15 @@ async fn take_up_once(context: &Context, report: &RevocationReport) -> Result<Ou
 /// Notes the revocation and sets the bits. False where the token has been revoked before.
 async fn carry_out(
     change: &mut Change,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     revoked: &RevokedToken,
     which: Option<Which>,
 ) -> Result<bool, StoreError> {
-    if !store::revoked_token::insert(change.tx(), scope, revoked).await? {
+    if !store::revoked_token::insert(change.tx(), owner, revoked).await? {
         return Ok(false);
     }
-    let (pool, client) = (scope.pool(), &revoked.client_id);
-    let key = KvKey::Client(pool, client.clone());
+    let (pool, client) = (owner.pool(), &revoked.client_id);
+    let document = owner.env().map(|_| KvKey::Client(pool, client.clone()));
     let gives_up_block = match (which, &revoked.jti) {
         (None, _) => false,
         (Some(_), None) => true,
@@ -203,24 +206,28 @@ async fn carry_out(
             let bit = store::status_block::revoke(change.tx(), pool, client, which).await?;
             if let Some(bit) = bit {
                 change.mark(KvKey::Status(pool, bit.list), Priority::Revocation);
-                change.mark(key.clone(), Priority::Revocation);
+                if let Some(key) = &document {
+                    change.mark(key.clone(), Priority::Revocation);
+                }
             }
             bit.is_some_and(|bit| bit.is_full)
         }
     };
     if gives_up_block {
         change.revoke_tokens(pool, std::slice::from_ref(client)).await?;
-        // The block will be another's one day. There is time: who goes on by it gets tokens that are revoked.
-        change.mark(key.clone(), Priority::Revocation);
-        let now = change.now();
-        change.lose_later(key, now + PROPAGATION);
+        if let Some(key) = &document {
+            // The block will be another's one day. There is time: who goes on by it gets tokens that are revoked.
+            change.mark(key.clone(), Priority::Revocation);
+            let now = change.now();
+            change.lose_later(key.clone(), now + PROPAGATION);
+        }
     }
     change.context().metrics.revocation(match revoked.revoked_by {
         RevokedBy::Client => "client",
         RevokedBy::Administrator => "administrator",
     });
     change.record(Event::new(
-        scope.target("client", client),
+        owner.target_of(if document.is_some() { "client" } else { "sso_session" }, client),
         "revoke_tokens",
         serde_json::json!({"after": revoked}),
     ));
@@ -237,8 +244,9 @@ async fn read_token(
     let keys = JwkSet { keys: pool.keys.into_iter().map(|key| Jwk::es256(key.public)).collect() };
     let token = UnverifiedToken::parse(text).map_err(|_| NO_TOKEN)?;
     let claims = token.verify(&HostCrypto, &keys).await.map_err(|_| NO_TOKEN)?;
-    let client = claims.client_id.clone().filter(|_| claims.iss == issuer).ok_or(NO_TOKEN)?;
-    Ok((claims, client))
+    let is_its_own = claims.iss == issuer && (pool.kind == PoolKind::Device || claims.is_of_a_person());
+    let holder = claims.status_holder().filter(|_| is_its_own).ok_or(NO_TOKEN)?;
+    Ok((claims, holder))
 }
 
 fn wrong(field: &'static str, detail: &str) -> ChangeError {

@@ -6,7 +6,6 @@ use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
 
-use super::environment::EnvScope;
 use super::signing_key::PoolOwner;
 use super::{StoreError, corrupt, id};
 
@@ -16,7 +15,7 @@ use super::{StoreError, corrupt, id};
 pub struct RevokedToken {
     /// The revocation's id.
     pub id: Uuid,
-    /// Whose tokens.
+    /// Whose tokens: a client's, or for people a session's.
     pub client_id: ClientId,
     /// The token; none for all that the client had.
     pub jti: Option<TokenId>,
@@ -34,7 +33,7 @@ pub struct RevokedToken {
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub enum RevokedBy {
-    /// The client itself, at the edge.
+    /// The client itself, at the edge; for people, the client app that the token was issued to.
     Client,
     /// An administrator.
     Administrator,
@@ -52,7 +51,7 @@ impl RevokedBy {
 /// Notes a revocation. False where the token has been revoked already: then nothing is noted.
 pub async fn insert(
     tx: &mut PgConnection,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     revoked: &RevokedToken,
 ) -> Result<bool, StoreError> {
     let done = sqlx::query!(
@@ -60,8 +59,8 @@ pub async fn insert(
          values ($1, $2, $3, $4, $5, $6, $7, $8)
          on conflict (pool_id, jti) do nothing",
         revoked.id,
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
         revoked.client_id.as_str(),
         revoked.jti.as_ref().map(TokenId::as_str),
         revoked.expires_at,
@@ -73,37 +72,41 @@ pub async fn insert(
     Ok(done.rows_affected() == 1)
 }
 
-/// Whether the pool has this client.
-pub async fn is_client(
+/// Whether somebody of this id may have a place in the pool's status lists: a client of it, or for people a session.
+pub async fn is_holder(
     tx: &mut PgConnection,
-    scope: &EnvScope,
-    client: &ClientId,
+    owner: &PoolOwner,
+    holder: &ClientId,
 ) -> Result<bool, StoreError> {
-    let is_client = sqlx::query_scalar!(
+    let session = Uuid::try_parse(holder.as_str()).ok();
+    let is_holder = sqlx::query_scalar!(
         r#"select exists (
-               select from oauth_client where org_id = $1 and env_id = $2 and client_id = $3
-           ) as "is_client!""#,
-        scope.org().as_str(),
-        scope.env().as_str(),
-        client.as_str(),
+               select from oauth_client where org_id = $1 and pool_id = $2 and client_id = $3
+           ) or exists (
+               select from sso_session where org_id = $1 and pool_id = $2 and id = $4
+           ) as "is_holder!""#,
+        owner.org().as_str(),
+        owner.pool().0,
+        holder.as_str(),
+        session,
     )
     .fetch_one(tx)
     .await?;
-    Ok(is_client)
+    Ok(is_holder)
 }
 
 /// The revocation of a token.
 pub async fn find(
     tx: &mut PgConnection,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     jti: &TokenId,
 ) -> Result<Option<RevokedToken>, StoreError> {
     let row = sqlx::query_as!(
         Row,
         "select id, client_id, jti, expires_at, revoked_at, revoked_by
            from revoked_token where org_id = $1 and pool_id = $2 and jti = $3",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
         jti.as_str(),
     )
     .fetch_optional(tx)
@@ -114,7 +117,7 @@ pub async fn find(
 /// The revocations of a pool that have not expired, by id, after `after`.
 pub async fn list(
     tx: &mut PgConnection,
-    scope: &EnvScope,
+    owner: &PoolOwner,
     after: Option<Uuid>,
     now: OffsetDateTime,
     rows: i64,
@@ -126,8 +129,8 @@ pub async fn list(
           where org_id = $1 and pool_id = $2 and ($3::uuid is null or id > $3) and expires_at > $4
           order by id
           limit $5",
-        scope.org().as_str(),
-        scope.pool().0,
+        owner.org().as_str(),
+        owner.pool().0,
         after,
         now,
         rows,

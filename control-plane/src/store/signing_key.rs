@@ -48,12 +48,12 @@ impl PoolOwner {
 
     /// One of its keys, as audit events name it.
     pub fn target(&self, kid: &Kid) -> Target {
-        Target {
-            org: Some(self.org.clone()),
-            env: self.env.clone(),
-            kind: "signing_key",
-            id: kid.to_string(),
-        }
+        self.target_of("signing_key", kid)
+    }
+
+    /// Something of the pool, as audit events name it.
+    pub fn target_of(&self, kind: &'static str, id: impl ToString) -> Target {
+        Target { org: Some(self.org.clone()), env: self.env.clone(), kind, id: id.to_string() }
     }
 }
 
@@ -99,6 +99,18 @@ pub struct KeyRecord {
     pub removed_at: Option<OffsetDateTime>,
     /// Until when tokens that it signed may be valid.
     pub tokens_until: Option<OffsetDateTime>,
+}
+
+/// Whose this pool is, for who has not been let in anywhere yet.
+pub async fn owner_of(tx: &mut PgConnection, pool: PoolId) -> Result<Option<PoolOwner>, StoreError> {
+    let row = sqlx::query!("select org_id, env_id from client_pool where id = $1", pool.0)
+        .fetch_optional(tx)
+        .await?;
+    row.map(|row| {
+        let env = row.env_id.map(|env| id("client_pool.env_id", &env)).transpose()?;
+        Ok(PoolOwner { org: id("client_pool.org_id", &row.org_id)?, env, pool })
+    })
+    .transpose()
 }
 
 /// Pools whose keys somebody must look after now: the oldest due first.

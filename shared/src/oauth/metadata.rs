@@ -56,11 +56,15 @@ struct SignIn {
     scopes_supported: [&'static str; 4],
     claims_supported: &'static [&'static str],
     code_challenge_methods_supported: [&'static str; 1],
+    /// Initiating User Registration via OpenID Connect §4.
+    prompt_values_supported: [&'static str; 5],
+    /// The answer names its issuer (RFC 9207 §3).
+    authorization_response_iss_parameter_supported: bool,
     /// Where this is not said, it means true (OpenID Connect Discovery §3).
     request_uri_parameter_supported: bool,
 }
 
-/// The claims of ID tokens, of the user info and of access tokens.
+/// The claims of ID tokens and of the user info.
 const CLAIMS: &[&str] = &[
     "sub",
     "iss",
@@ -74,10 +78,9 @@ const CLAIMS: &[&str] = &[
     "name",
     "given_name",
     "family_name",
+    "updated_at",
     "email",
-    "userType",
-    "organizationId",
-    "clientAppId",
+    "email_verified",
     "user_metadata",
 ];
 
@@ -136,6 +139,8 @@ impl<'a> AuthorizationServerMetadata<'a> {
                 scopes_supported: ["openid", "profile", "email", "offline_access"],
                 claims_supported: CLAIMS,
                 code_challenge_methods_supported: ["S256"],
+                prompt_values_supported: ["none", "login", "consent", "select_account", "create"],
+                authorization_response_iss_parameter_supported: true,
                 request_uri_parameter_supported: false,
             }),
             ..Self::of_device_pool(pool)

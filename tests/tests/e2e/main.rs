@@ -26,6 +26,7 @@ mod restore;
 mod revocation_edge;
 mod secret_rotation;
 mod service_clients;
+mod sso_edge;
 mod standard_clients;
 mod stolen_publisher_key;
 mod token_errors;

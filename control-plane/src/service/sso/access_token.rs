@@ -193,6 +193,7 @@ pub(super) struct PresentedStatus {
 #[derive(Debug, Deserialize)]
 pub(super) struct PresentedIndex {
     pub(super) idx: u32,
+    pub(super) uri: String,
 }
 
 /// An access token of which nothing may be believed yet.

@@ -2,7 +2,7 @@
 
 use keypost_shared::id::{OrgId, SsoAppId};
 use keypost_shared::secret::{ApiKey, KeyKind};
-use keypost_shared::status_list::{BLOCK_BITS, StatusBlock};
+use keypost_shared::status_list::{StatusBlock, StatusIndex};
 use time::OffsetDateTime;
 
 use super::super::Context;
@@ -102,12 +102,10 @@ async fn find_user(
 /// Whether the token's bit is set, in the block that its session has. A token of a block that has been given up is one of
 /// those that filled it.
 fn is_revoked(claims: &PresentedClaims, block: Option<StatusBlock>) -> bool {
-    let Some(status) = &claims.status else { return false };
-    let idx = status.status_list.idx;
-    match block {
-        Some(block) if idx / u32::from(BLOCK_BITS) == block.block => {
-            block.revoked & (1 << (idx % u32::from(BLOCK_BITS))) != 0
-        }
-        _ => true,
-    }
+    // What has no status is no access token, whatever else the key has signed.
+    let (Some(status), Some(block)) = (&claims.status, block) else { return true };
+    let status = &status.status_list;
+    let index = StatusIndex { list: block.list, idx: status.idx };
+    let is_of_the_block = index.block() == block.block && index.uri(&claims.iss) == status.uri;
+    !is_of_the_block || block.revoked & index.mask() != 0
 }

@@ -1,7 +1,12 @@
+//! Single sign-on.
+
+mod agreement;
 mod cors;
+mod edge;
 mod exchange;
 mod managed;
 mod passwords;
+mod people;
 mod pools;
 mod sessions;
 mod sign_in;

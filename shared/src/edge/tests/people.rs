@@ -121,6 +121,7 @@ fn the_issuer_of_people_says_where_they_sign_in() {
         ("id_token_signing_alg_values_supported", value!(["ES256"])),
         ("subject_types_supported", value!(["public"])),
         ("scopes_supported", value!(["openid", "profile", "email", "offline_access"])),
+        ("authorization_response_iss_parameter_supported", value!(true)),
         ("request_uri_parameter_supported", value!(false)),
     ] {
         assert_eq!(metadata[member], expected, "{member}");
