@@ -400,7 +400,9 @@ fn secrets(answer: &Answer) -> Vec<String> {
         return Vec::new();
     }
     let body = answer.json();
-    ["key", "clientSecret", "otp"].iter().filter_map(|name| body[*name].as_str().map(str::to_owned)).collect()
+    let names = ["key", "clientSecret", "otp", "orgOwnerApiKey", "clientAppApiKey"];
+    let fields = names.iter().flat_map(|name| [&body[*name], &body["data"][*name]]);
+    fields.filter_map(|field| field.as_str().map(str::to_owned)).collect()
 }
 
 /// Everything that changes something, in an order in which each works: method, path, body. `CLIENT` and `KEY` stand for
@@ -430,6 +432,12 @@ fn changes() -> Vec<(&'static str, &'static str, Option<Value>)> {
         ("POST", "/api/internal/api-key", Some(key)),
         ("POST", "/api/internal/api-key/KEY/rotate", None),
         ("DELETE", "/api/internal/api-key/KEY", None),
+        ("PUT", "/api/organization/acme", Some(json!({"name": "Acme Shops"}))),
+        ("POST", "/api/organization/acme/rotate-key", None),
+        ("POST", "/api/organization/acme/client-apps", Some(json!({"name": "An app"}))),
+        ("PUT", "/api/organization/client-apps/APP", Some(json!({"name": "The app"}))),
+        ("POST", "/api/organization/client-apps/APP/rotate-key", None),
+        ("DELETE", "/api/organization/client-apps/APP", None),
     ]
 }
 
@@ -439,10 +447,10 @@ async fn every_change_is_told_of_exactly_once_and_without_a_secret() {
     let mut seen = BTreeSet::new();
     only_event(&app, &mut seen, "the first key").await;
     let (mut client, mut key, mut otp) = (String::new(), String::new(), String::new());
-    let (mut pool, mut kid) = (String::new(), String::new());
+    let (mut pool, mut kid, mut app_id) = (String::new(), String::new(), String::new());
     for (method, path, body) in changes() {
         let path = path.replace("CLIENT", &client).replace("KEY", &key);
-        let path = path.replace("POOL", &pool).replace("KID", &kid);
+        let path = path.replace("POOL", &pool).replace("KID", &kid).replace("APP", &app_id);
         let what = format!("{method} {path}");
         let request = Request::builder().method(method).uri(&path).header("x-api-key", &app.admin);
         let request =
@@ -473,6 +481,7 @@ async fn every_change_is_told_of_exactly_once_and_without_a_secret() {
             made["clientPoolId"].as_str().inspect(|id| pool = (*id).to_owned());
             made["kid"].as_str().inspect(|id| kid = (*id).to_owned());
             made["otp"].as_str().inspect(|text| otp = (*text).to_owned());
+            made["data"]["id"].as_str().inspect(|id| app_id = (*id).to_owned());
         }
     }
     let activated = app.activate(json!({"otp": otp})).await;

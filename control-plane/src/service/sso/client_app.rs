@@ -3,7 +3,6 @@
 use keypost_shared::id::{ClientId, SsoAppId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::{ApiKey, KeyKind};
-use serde_json::json;
 use time::Duration;
 use utoipa::ToSchema;
 
@@ -11,7 +10,7 @@ use super::super::access::OrgScope;
 use super::super::audit::{Event, Target};
 use super::super::change::Change;
 use super::super::{ChangeError, Context};
-use super::organization::{Rotated, key_target};
+use super::organization::Rotated;
 use crate::entropy::random_uuid;
 use crate::store::publication::{Mark, Priority};
 use crate::store::sso::client_app::{self, ClientApp};
@@ -154,7 +153,10 @@ pub async fn rotate_key(
     let until = change.now() + Duration::seconds(overlap_seconds.into());
     let ends_one_early = key::end_older(change.tx(), scope.org(), Some(app.id)).await?;
     key::expire(change.tx(), scope.org(), Some(app.id), until).await?;
-    let key = add_key(change, &app).await?;
+    let rotated = Rotated {
+        key: add_key(change, &app).await?,
+        previous_expires_at: (overlap_seconds > 0).then_some(until),
+    };
     if let Some(document) = document(change, &app).await? {
         if overlap_seconds > 0 && !ends_one_early {
             change.lose_later(document, until);
@@ -162,7 +164,8 @@ pub async fn rotate_key(
             change.lose(document);
         }
     }
-    Ok(Rotated { key, previous_expires_at: (overlap_seconds > 0).then_some(until) })
+    change.record(rotated.event(target(&app)));
+    Ok(rotated)
 }
 
 /// Deletes a client app with its keys and its users: their sessions end, and their tokens.
@@ -180,7 +183,6 @@ async fn add_key(change: &mut Change, app: &ClientApp) -> Result<ApiKey, StoreEr
     let key = ApiKey::generate(KeyKind::SsoApp, &mut rng);
     let holder = KeyHolder { key_id: random_uuid(&mut rng), org: app.org_id.clone(), app: Some(app.id) };
     key::insert(change.tx(), &holder, &key.hash(), now).await?;
-    change.record(Event::new(key_target(&holder), "create", json!({"after": {"clientAppId": app.id}})));
     Ok(key)
 }
 

@@ -5,6 +5,7 @@ use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::{ApiKey, KeyKind};
 use serde_json::json;
 use sqlx::PgConnection;
+use time::format_description::well_known::Rfc3339;
 use time::{Duration, OffsetDateTime};
 
 use super::super::access::{MayFound, OrgScope};
@@ -90,7 +91,7 @@ pub async fn begin(change: &mut Change, new: NewOrganization) -> Result<(Founded
 pub async fn add_owner(change: &mut Change, org: &OrgId, user: UserId) -> Result<(), CreateError> {
     let now = change.now();
     owner::insert(change.tx(), org, user, now).await?;
-    let target = Target { org: Some(org.clone()), env: None, kind: "organization", id: org.to_string() };
+    let target = organization::target(org);
     change.record(Event::new(target, "add_owner", json!({"after": {"userId": user}})));
     Ok(())
 }
@@ -100,13 +101,7 @@ async fn add_key(change: &mut Change, org: &OrgId) -> Result<ApiKey, StoreError>
     let key = ApiKey::generate(KeyKind::SsoOrganization, &mut rng);
     let holder = KeyHolder { key_id: random_uuid(&mut rng), org: org.clone(), app: None };
     key::insert(change.tx(), &holder, &key.hash(), now).await?;
-    change.record(Event::new(key_target(&holder), "create", json!({})));
     Ok(key)
-}
-
-/// A key as audit events name it.
-pub(super) fn key_target(holder: &KeyHolder) -> Target {
-    Target { org: Some(holder.org.clone()), env: None, kind: "sso_key", id: holder.key_id.to_string() }
 }
 
 /// A key that has taken another's place.
@@ -115,6 +110,14 @@ pub struct Rotated {
     pub key: ApiKey,
     /// Until when the one before counts; none where it does no more.
     pub previous_expires_at: Option<OffsetDateTime>,
+}
+
+impl Rotated {
+    /// What is told of it.
+    pub(super) fn event(&self, target: Target) -> Event {
+        let until = self.previous_expires_at.and_then(|until| until.format(&Rfc3339).ok());
+        Event::new(target, "rotate_key", json!({"after": {"previousExpiresAt": until}}))
+    }
 }
 
 /// Gives an organization another key. The one before counts for the overlap; one that was before that ends now.
@@ -128,8 +131,12 @@ pub async fn rotate_key(
     let until = now + Duration::seconds(overlap_seconds.into());
     key::end_older(change.tx(), scope.org(), None).await?;
     key::expire(change.tx(), scope.org(), None, until).await?;
-    let key = add_key(change, scope.org()).await?;
-    Ok(Rotated { key, previous_expires_at: (overlap_seconds > 0).then_some(until) })
+    let rotated = Rotated {
+        key: add_key(change, scope.org()).await?,
+        previous_expires_at: (overlap_seconds > 0).then_some(until),
+    };
+    change.record(rotated.event(organization::target(scope.org())));
+    Ok(rotated)
 }
 
 /// An organization with its pool.

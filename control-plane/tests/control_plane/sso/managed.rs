@@ -4,9 +4,9 @@ use axum::body::Body;
 use axum::http::Request;
 use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost::entropy::random_uuid;
-use keypost::service::audit::Actor;
+use keypost::service::audit::{Actor, RequestSource};
 use keypost::service::change::Change;
-use keypost::service::sso::session::{self, PairFor, SignInFrom, TokenPair};
+use keypost::service::sso::session::{self, PairFor, SessionError, SignInFrom, TokenPair};
 use keypost::store::sso::user::{self, NameKeys, User, UserStatus};
 use keypost::store::sso::{owner, pool};
 use keypost_shared::document::PoolDocument;
@@ -175,7 +175,7 @@ async fn an_owner_founds_reads_changes_and_deletes_organizations() {
     assert_eq!(made["published"], true);
     let pool = made["ssoPoolId"].as_str().unwrap();
     assert_eq!(made["ssoIssuer"], format!("https://edge.test/{pool}"));
-    let key = format!("v1/pool/{pool}").parse().unwrap();
+    let key = KvKey::Pool(pool.parse().unwrap());
     acme.app.kv.verified::<PoolDocument>(&acme.app.publisher.root, &key).await.unwrap();
     assert_refused(&acme.owner_asks("POST", ORG, Some(new)).await, 409, "already_exists");
 
@@ -423,4 +423,59 @@ async fn with_an_app_go_its_users_their_sessions_and_what_others_got_for_it() {
     data(&acme.owner_asks("DELETE", &format!("{ORG}/acme"), None).await, 200);
     assert!(acme.is_revoked(next.access_token.expose()).await);
     assert!(acme.is_revoked(&acme.token).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 4)]
+async fn whoever_refreshes_while_an_app_is_deleted_goes_on_or_is_told_that_it_is_over() {
+    let acme = Acme::start().await;
+    for round in 0..3 {
+        let (app, _) = acme.client_app("A").await;
+        let mut refreshing = Vec::new();
+        for number in 0..6 {
+            let user = person(&acme.app, "acme", Some(app), &format!("user-{round}-{number}")).await;
+            let mut token = sign_in(&acme.app, &user).await.refresh_token;
+            let context = acme.app.context.clone();
+            refreshing.push(tokio::spawn(async move {
+                loop {
+                    let source = RequestSource { address: "192.0.2.1".parse().unwrap(), request_id: None };
+                    match session::refresh(&context, source, token.expose(), None).await {
+                        Ok(pair) => token = pair.refresh_token,
+                        Err(SessionError::Over) => break,
+                        Err(error) => panic!("{error}"),
+                    }
+                }
+            }));
+        }
+        data(&acme.owner_asks("DELETE", &format!("{APP}/{app}"), None).await, 200);
+        for task in refreshing {
+            task.await.unwrap();
+        }
+    }
+    let left = "select (select count(*) from sso_session where client_app_id is not null)
+                     + (select count(*) from sso_user where client_app_id is not null)";
+    assert_eq!(acme.app.database.number(left).await, 0);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_run_out_is_forgotten_and_what_has_not_stays() {
+    let acme = Acme::start().await;
+    let (app, _) = acme.client_app("A").await;
+    let user = person(&acme.app, "acme", Some(app), "ulla").await;
+    let old = sign_in(&acme.app, &user).await;
+    acme.app.clock.advance(std::time::Duration::from_secs(3 * 86_400));
+    let new = sign_in(&acme.app, &user).await;
+    let rotate = Some(json!({"overlapSeconds": 60}));
+    data(&ask(&acme.app, By::Key(&acme.key), "POST", &format!("{ORG}/acme/rotate-key"), rotate).await, 200);
+    let run = async || {
+        let done = crate::housekeeping::run(&acme.app, None).await;
+        done.into_iter().filter(|(kind, _)| kind.starts_with("sso_")).collect::<Vec<_>>()
+    };
+    assert_eq!(run().await, []);
+    acme.app.clock.advance(std::time::Duration::from_secs(5 * 86_400));
+    // Two sessions of before, of the owner and of the user, and the key that was rotated.
+    assert_eq!(run().await, [("sso_sessions", 2), ("sso_keys", 1)]);
+    assert_eq!(acme.app.database.number("select count(*) from sso_session").await, 1);
+    assert_eq!(acme.app.database.number("select count(*) from refresh_token").await, 1);
+    assert!(acme.is_revoked(old.access_token.expose()).await);
+    assert!(!acme.is_revoked(new.access_token.expose()).await);
 }
