@@ -85,6 +85,8 @@ pub(super) enum CommandError {
     JobFailed,
     #[error("{0} findings: the record of who did what was altered")]
     AuditFindings(u64),
+    #[error("there is no owner of that username or address")]
+    NoSuchOwner,
     #[error("{0} private keys rest under another master key, or are damaged")]
     KeysLeft(u64),
     #[error("interrupted{0}")]
@@ -142,6 +144,7 @@ impl CommandError {
                 6
             }
             Self::RowsRefused { .. } => 7,
+            Self::NoSuchOwner => 4,
             Self::AuditFindings(_) => 8,
             Self::Interrupted(_) => 130,
             Self::Io(error) if error.kind() == io::ErrorKind::BrokenPipe => 141,

@@ -23,6 +23,7 @@ mod openapi;
 mod org;
 mod otp;
 mod output;
+mod owner;
 mod place;
 mod pool;
 mod revocation;
@@ -39,7 +40,7 @@ use self::output::{say, tell};
 
 /// Keypost: OAuth tokens for fleets of devices, from the edge.
 ///
-/// `serve`, `migrate`, `root` and `keys rewrap` run the control plane; all their settings come from the environment, and
+/// `serve`, `migrate`, `root`, `owner` and `keys rewrap` run the control plane; all their settings come from the environment, and
 /// `.env.example` lists them. All other commands ask a running control plane, at --url or KEYPOST_URL, with the API key that
 /// KEYPOST_API_KEY or --api-key-file holds.
 #[derive(Debug, Parser)]
@@ -60,6 +61,8 @@ enum Command {
     Root(RootCommand),
     /// Organizations.
     Org(org::OrgArgs),
+    /// Owners of organizations, who sign in as people do.
+    Owner(owner::OwnerArgs),
     /// Environments of an organization, each with a client pool.
     Env(env::EnvArgs),
     /// The client pool of an environment: how its tokens are issued.
@@ -106,6 +109,7 @@ impl Cli {
             Command::Migrate => database::migrate().await,
             Command::Root(RootCommand::Show) => database::show_root().await,
             Command::Org(args) => args.run().await,
+            Command::Owner(args) => args.run().await,
             Command::Env(args) => args.run().await,
             Command::Pool(args) => args.run().await,
             Command::Device(args) => args.run().await,

@@ -14,6 +14,7 @@ use utoipa_axum::routes;
 use super::super::App;
 use super::super::access::{OrgRead, OrgWrite};
 use super::super::body::NoBody;
+use super::super::creation::{CreateWithDefaults, Interrupted};
 use super::super::problem::Problem;
 use super::super::query::{FromQuery, Page, PageRequest, Query, QueryFields};
 use super::envelope::{Envelope, done};
@@ -27,6 +28,7 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .routes(routes!(read, delete))
         .routes(routes!(disable))
         .routes(routes!(enable))
+        .routes(routes!(password_reset))
 }
 
 struct UserQuery {
@@ -64,6 +66,17 @@ struct UserAnswer<'a> {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+}
+
+/// With what a user sets another password: POST /api/auth/password-reset.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = PasswordResetCode)]
+struct PasswordResetAnswer<'a> {
+    /// Shown this once.
+    code: &'a str,
+    #[serde(with = "time::serde::rfc3339")]
+    expires_at: OffsetDateTime,
 }
 
 impl<'a> From<&'a User> for UserAnswer<'a> {
@@ -160,6 +173,29 @@ async fn enable(
 ) -> Result<Response, Problem> {
     let user = app_user::set_status(app.context(), &found.scope, found.user.id, UserStatus::Enabled).await?;
     Ok(show("The user has been enabled", &user))
+}
+
+/// Make a code with which a user who has forgotten their password sets another one, once, within a day. The one before is
+/// good no more.
+#[utoipa::path(
+    post,
+    path = "/api/organization/{orgId}/users/{userId}/password-reset",
+    operation_id = "makePasswordResetCode",
+    tag = "Single sign-on: users",
+    responses((status = 201, body = Envelope<PasswordResetAnswer>))
+)]
+async fn password_reset(
+    State(app): State<App>,
+    found: ManagedUser<OrgWrite>,
+    CreateWithDefaults(NoBody, request): CreateWithDefaults<NoBody>,
+) -> Result<Response, Interrupted> {
+    let mut creation = request.begin(&app, found.scope.actor()).await?;
+    let (code, expires_at) =
+        app_user::make_reset_code(&mut creation.change, &found.scope, found.user.id).await?;
+    let answer = PasswordResetAnswer { code: code.expose(), expires_at };
+    Ok(creation
+        .finish(&Envelope::of("The user can set another password with this code", answer), None)
+        .await?)
 }
 
 fn show(message: &str, user: &User) -> Response {

@@ -1,12 +1,15 @@
 //! The users of an organization's client apps, as its owners see them.
 
 use keypost_shared::id::{SsoAppId, UserId};
+use keypost_shared::secret::SecretText;
+use serde_json::json;
+use time::OffsetDateTime;
 
 use super::super::access::OrgScope;
 use super::super::audit::{Event, Target};
 use super::super::change::Change;
 use super::super::{ChangeError, Context};
-use super::{deletion, session};
+use super::{deletion, new_password, session};
 use crate::store::StoreError;
 use crate::store::sso::app_user;
 use crate::store::sso::deletion::{Of, has_sessions};
@@ -66,6 +69,18 @@ async fn end_sessions(context: &Context, scope: &OrgScope, id: UserId) -> Result
             return Ok(());
         }
     }
+}
+
+/// A code with which a user sets another password, once, to be shown once; and when it ends. The one before is good no more.
+pub async fn make_reset_code(
+    change: &mut Change,
+    scope: &OrgScope,
+    id: UserId,
+) -> Result<(SecretText, OffsetDateTime), ChangeError> {
+    app_user::lock(change.tx(), scope, id).await?.ok_or(ChangeError::Gone)?;
+    let made = new_password::make_code(change, scope.org(), id).await?;
+    change.record(Event::new(target(scope, id), "make_reset_code", json!({})));
+    Ok(made)
 }
 
 /// Deletes a user: their sessions end, and their tokens.

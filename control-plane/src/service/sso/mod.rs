@@ -15,6 +15,7 @@ pub mod new_password;
 pub mod openid;
 pub mod organization;
 pub mod origin;
+pub mod owner_reset;
 pub mod password;
 pub mod pool;
 pub mod session;

@@ -21,7 +21,7 @@ use crate::store::sso::user::{self, User};
 use crate::store::sso::{password_reset, sign_in_network};
 
 /// How long a code to set another password is good for.
-const RESET_LASTS: Duration = Duration::DAY;
+pub(super) const RESET_LASTS: Duration = Duration::DAY;
 
 /// Why a password is not changed.
 #[derive(Debug, thiserror::Error)]

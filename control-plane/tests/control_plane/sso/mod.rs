@@ -8,6 +8,7 @@ mod managed;
 mod passwords;
 mod people;
 mod pools;
+mod resets;
 mod sessions;
 mod sign_in;
 mod sign_up;
