@@ -18,6 +18,7 @@ use crate::service::access::Permission;
 use crate::service::device::{MAX_TAGS, TagsPatch};
 use crate::service::has_control;
 use crate::service::metadata::{self, MetadataPatch};
+use crate::service::sso::openid::redirect_uri;
 
 const MAX_NAME: usize = 200;
 const MAX_DESCRIPTION: usize = 2000;
@@ -168,25 +169,13 @@ pub(super) fn origins(value: Value) -> Result<Vec<String>, Invalid> {
     Ok(origins)
 }
 
-/// Where an authorization code may be sent (RFC 6749 §3.1.2, RFC 8252 §7.3): absolute, without a fragment, and nowhere that
-/// somebody on the way could read it.
+/// Where an authorization code may be sent (RFC 6749 §3.1.2, RFC 8252 §7).
 pub(super) fn redirect_uris(value: Value) -> Result<Vec<String>, Invalid> {
     let uris = texts(value)?;
     if uris.len() > MAX_URLS {
         return Err(Invalid::new(format!("must have at most {MAX_URLS} entries")));
     }
-    let check = |uri: &str| {
-        check_server_url(uri)?;
-        let loopback = ["http://localhost", "http://127.0.0.1", "http://[::1]"];
-        let rest = loopback.iter().find_map(|host| uri.strip_prefix(host));
-        let is_loopback = rest.is_some_and(|rest| rest.is_empty() || rest.starts_with([':', '/', '?']));
-        match uri {
-            _ if uri.contains('#') => Err("must not have a fragment"),
-            _ if uri.starts_with("https://") || is_loopback => Ok(()),
-            _ => Err("must be https, or http on this machine (localhost, 127.0.0.1 or [::1])"),
-        }
-    };
-    each(uris.iter().enumerate().map(|(index, uri)| (format!("[{index}]"), check(uri))))?;
+    each(uris.iter().enumerate().map(|(index, uri)| (format!("[{index}]"), redirect_uri::check(uri))))?;
     Ok(uris)
 }
 
@@ -394,8 +383,9 @@ fn check_tag(name: &str, value: &Value) -> Result<(), &'static str> {
 }
 
 /// Collects what is wrong with the parts of a value.
-fn each<'a>(parts: impl Iterator<Item = (String, Result<(), &'a str>)>) -> Result<(), Invalid> {
-    let errors: Vec<(String, String)> =
-        parts.filter_map(|(place, checked)| checked.err().map(|detail| (place, detail.to_owned()))).collect();
+fn each<E: ToString>(parts: impl Iterator<Item = (String, Result<(), E>)>) -> Result<(), Invalid> {
+    let errors: Vec<(String, String)> = parts
+        .filter_map(|(place, checked)| checked.err().map(|detail| (place, detail.to_string())))
+        .collect();
     if errors.is_empty() { Ok(()) } else { Err(Invalid(errors)) }
 }

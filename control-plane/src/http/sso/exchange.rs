@@ -66,7 +66,7 @@ async fn sso_exchange(
     let ExchangeRequest { current_access_token: token, target_client_app_api_key: key } = request;
     let (holder, target) = app_of_key(&app, key.expose()).await?;
     let pair = own_task(async move {
-        exchange::exchange(app.context(), source, token.expose(), &holder.org, target, None).await
+        exchange::exchange(app.context(), source, token.expose(), &holder.org, target).await
     })
     .await??;
     let answer = TokenPairAnswer::of(pair).echoing(Some(&key));

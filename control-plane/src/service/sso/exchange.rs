@@ -11,6 +11,9 @@ use super::super::change::Change;
 use super::caller::{CallerError, SignedIn, signed_in};
 use super::session::{PairFor, SessionError, TokenPair, issue};
 use crate::store::StoreError;
+use crate::store::sso::pool::SsoPool;
+use crate::store::sso::session::Session;
+use crate::store::sso::user::User;
 use crate::store::sso::{pool, session, user};
 
 /// Why there is no token for the other app.
@@ -42,6 +45,14 @@ impl From<StoreError> for ExchangeError {
     }
 }
 
+/// An exchange that is allowed: the change that makes it, and whose tokens to make in it.
+pub(super) struct Exchange {
+    pub(super) change: Change,
+    pub(super) pool: SsoPool,
+    pub(super) session: Session,
+    pub(super) person: User,
+}
+
 /// Makes a pair for the client app `target` of the organization `org`, in the session of the access token. It ends with it:
 /// whoever stole the token has not won any time.
 pub async fn exchange(
@@ -50,8 +61,22 @@ pub async fn exchange(
     access_token: &str,
     org: &OrgId,
     target: SsoAppId,
-    scope: Option<String>,
 ) -> Result<TokenPair, ExchangeError> {
+    let mut begun = begin(context, source, access_token, org, target).await?;
+    let pair = PairFor { app: Some(target), extends_session: false, scope: None };
+    let pair = issue(&mut begun.change, &begun.pool, &begun.session, &begun.person, pair).await?;
+    begun.change.commit().await?;
+    Ok(pair)
+}
+
+/// Begins an exchange, if it is allowed. Its tokens must not make the session longer.
+pub(super) async fn begin(
+    context: &Context,
+    source: RequestSource,
+    access_token: &str,
+    org: &OrgId,
+    target: SsoAppId,
+) -> Result<Exchange, ExchangeError> {
     let caller = signed_in(context, access_token).await.map_err(|error| match error {
         CallerError::NotValid => ExchangeError::Token,
         CallerError::Store(error) => error.into(),
@@ -67,11 +92,8 @@ pub async fn exchange(
     let session = session::lock(change.tx(), org, seen.id).await?.ok_or(ExchangeError::Token)?;
     let pool = pool::find(change.tx(), org).await?.ok_or(ExchangeError::Token)?;
     let person = user::find(change.tx(), org, session.user).await?.ok_or(ExchangeError::Token)?;
-    let pair = PairFor { app: Some(target), extends_session: false, scope };
-    let pair = issue(&mut change, &pool, &session, &person, pair).await?;
     let thing = Target { org: Some(org.clone()), env: None, kind: "sso_session", id: session.id.to_string() };
     let changes = json!({"before": {"clientAppId": origin}, "after": {"clientAppId": target}});
     change.record(Event::new(thing, "exchange", changes));
-    change.commit().await?;
-    Ok(pair)
+    Ok(Exchange { change, pool, session, person })
 }

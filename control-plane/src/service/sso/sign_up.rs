@@ -150,9 +150,22 @@ pub async fn app_user(
     context: &Context,
     actor: Actor,
     from: SignInFrom,
-    (org, app): (&OrgId, SsoAppId),
+    whose: (&OrgId, SsoAppId),
     new: NewAppUser,
 ) -> Result<TokenPair, SignUpError> {
+    let (mut change, person) = add_app_user(context, actor, whose, new).await?;
+    let pair = begin_session(&mut change, &person, from).await?;
+    change.commit().await?;
+    Ok(pair)
+}
+
+/// Begins a change with a new user of a client app, if its rules allow one.
+pub(super) async fn add_app_user(
+    context: &Context,
+    actor: Actor,
+    (org, app): (&OrgId, SsoAppId),
+    new: NewAppUser,
+) -> Result<(Change, User), SignUpError> {
     let rules = {
         let mut connection = context.connection().await?;
         client_app::find(&mut connection, org, app).await?.ok_or(SignUpError::AppGone)?
@@ -171,9 +184,7 @@ pub async fn app_user(
     let id = UserId(random_uuid(&mut change.rng()));
     let person = person(id, org, Some(app), &new.username, &new.email, new.metadata, change.now());
     add(&mut change, &person, &keys, &hash).await?;
-    let pair = begin_session(&mut change, &person, from).await?;
-    change.commit().await?;
-    Ok(pair)
+    Ok((change, person))
 }
 
 /// The hash of a password, unless somebody has the name already: of those who come at once the database decides, but most

@@ -5,6 +5,7 @@ mod cors;
 mod edge;
 mod exchange;
 mod managed;
+mod openid;
 mod passwords;
 mod people;
 mod pools;

@@ -4,6 +4,8 @@
 //! Nothing is kept of a request that waits for a password: the form goes to an address that holds it whole, and it is read
 //! anew with it.
 
+use std::fmt::Display;
+
 use axum::extract::{Request, State};
 use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
@@ -11,22 +13,31 @@ use axum::response::{IntoResponse, Response};
 use keypost_shared::oauth::Form;
 use keypost_shared::secret::SecretText;
 use reqwest::Url;
+use serde_json::value::RawValue;
 
 use super::browser::{Cookies, random_value};
 use super::form_token;
 use super::page::{self, Refusal, Setting, Typed};
+use super::refusal::{self, EXPIRED};
 use crate::http::App;
 use crate::http::access::Source;
 use crate::http::body::{media_type, read_at_most};
+use crate::http::sso::caller::SignInSource;
+use crate::http::sso::sign_in::own_task;
 use crate::service::audit::RequestSource;
 use crate::service::pool_urls::PoolUrls;
+use crate::service::sso::name::{Email, Username};
 use crate::service::sso::openid::authorization_request::{
     self, Addressee, AuthorizationError, AuthorizationRequest, Prompt,
 };
 use crate::service::sso::openid::browser::{self, Asked};
 use crate::service::sso::openid::client;
 use crate::service::sso::openid::redirect_uri::RedirectUri;
+use crate::service::sso::openid::sign_in;
+use crate::service::sso::password::Password;
 use crate::service::sso::session::SessionError;
+use crate::service::sso::sign_in::SignInError;
+use crate::service::sso::sign_up::{NewAppUser, SignUpError};
 use crate::store::StoreError;
 use crate::store::sso::openid_client::OpenIdClient;
 use crate::store::sso::session::Session;
@@ -101,6 +112,80 @@ pub(super) async fn sign_up_page(
     } else {
         Ok(asking.sign_in_form(&app, &headers, "", None))
     }
+}
+
+/// The form for signing in.
+pub(super) async fn sign_in(
+    State(app): State<App>,
+    SignInSource(from, source): SignInSource,
+    request: Request,
+) -> Result<Response, Response> {
+    let headers = request.headers().clone();
+    let asking = Asking::read(&app, request.uri().query()).await?;
+    let form = TypedForm::read(request).await?.form;
+    let username = form.get("username").unwrap_or_default().to_owned();
+    if !is_own(&app, &asking, &headers, &form) {
+        return Ok(asking.sign_in_form(&app, &headers, &username, Some(EXPIRED)));
+    }
+    let cookies = NewCookie::of(&app, &asking, &headers);
+    let task = {
+        let (app, username) = (app.clone(), username.clone());
+        async move {
+            let typed = (&*username, form.get("password").unwrap_or_default());
+            let (attempts, asked) = (&app.0.sign_in_attempts, asking.asked());
+            let signed_in =
+                sign_in::sign_in(app.context(), attempts, (from, source), asked, cookies.both(), typed).await;
+            (asking, cookies, signed_in)
+        }
+    };
+    let (asking, cookies, signed_in) = own_task(task).await.map_err(IntoResponse::into_response)?;
+    Ok(match signed_in {
+        Ok(code) => cookies.set(asking.answer(&app, &code)),
+        Err(error) => {
+            let (status, problem) = refusal::of_sign_in(&error);
+            let is_wrong = matches!(error, SignInError::Wrong);
+            let refusal = Refusal { problem: &problem, status, is_wrong };
+            asking.sign_in_form(&app, &headers, &username, Some(refusal))
+        }
+    })
+}
+
+/// The form for a new account.
+pub(super) async fn sign_up(
+    State(app): State<App>,
+    SignInSource(from, source): SignInSource,
+    request: Request,
+) -> Result<Response, Response> {
+    let headers = request.headers().clone();
+    let asking = Asking::read(&app, request.uri().query()).await?;
+    let form = TypedForm::read(request).await?.form;
+    let text = |name: &str| form.get(name).unwrap_or_default();
+    let mut typed = Typed { username: text("username"), email: text("email"), errors: Vec::new() };
+    if !is_own(&app, &asking, &headers, &form) {
+        return Ok(asking.sign_up_form(&app, &headers, &typed, Some(EXPIRED)));
+    }
+    let (status, problem) = match new_user(&typed, text("password")) {
+        Err(errors) => {
+            typed.errors = errors;
+            (StatusCode::BAD_REQUEST, refusal::SEE_BELOW.to_owned())
+        }
+        Ok(new) => {
+            let cookies = NewCookie::of(&app, &asking, &headers);
+            let (asked, both) = (asking.asked(), cookies.both());
+            match sign_in::sign_up(app.context(), (from, source), asked, both, new).await {
+                Ok(code) => return Ok(cookies.set(asking.answer(&app, &code))),
+                Err(SignUpError::Taken(field)) => {
+                    typed
+                        .errors
+                        .push((field.to_owned(), "Somebody has this already. Choose another.".to_owned()));
+                    (StatusCode::CONFLICT, refusal::SEE_BELOW.to_owned())
+                }
+                Err(error) => refusal::of_sign_up(&error),
+            }
+        }
+    };
+    let refusal = Refusal { problem: &problem, status, is_wrong: !typed.errors.is_empty() };
+    Ok(asking.sign_up_form(&app, &headers, &typed, Some(refusal)))
 }
 
 /// A form, as a browser sends it.
@@ -305,4 +390,62 @@ fn unavailable(error: &StoreError) -> Response {
 fn base_path(public_url: &str) -> String {
     let path = Url::parse(public_url).map(|url| url.path().trim_end_matches('/').to_owned());
     path.unwrap_or_default()
+}
+
+/// Who wants an account; or what is wrong with each field.
+fn new_user(typed: &Typed<'_>, password: &str) -> Result<NewAppUser, Vec<(String, String)>> {
+    let mut errors = Vec::new();
+    let mut note = |field: &str, label: &str, error: &dyn Display| {
+        errors.push((field.to_owned(), format!("{label} {error}.")));
+    };
+    let username = Username::parse(typed.username.trim());
+    let username = username.map_err(|error| note("username", "Username", &error)).ok();
+    let email = Email::parse(typed.email).map_err(|error| note("email", "Email address", &error)).ok();
+    let chosen = Password::choose(password, &[typed.username, typed.email]);
+    let password = chosen.map_err(|error| note("password", "Password", &error)).ok();
+    let metadata = RawValue::from_string("{}".to_owned()).ok();
+    match (username, email, password, metadata) {
+        (Some(username), Some(email), Some(password), Some(metadata)) => {
+            Ok(NewAppUser { username, email, password, metadata })
+        }
+        _ => Err(errors),
+    }
+}
+
+/// Whether a form comes from the browser for which its page was made.
+fn is_own(app: &App, asking: &Asking, headers: &HeaderMap, form: &Form) -> bool {
+    let context = app.context();
+    let cookie = Cookies::read(headers, &Cookies::at(&context.public_url).form());
+    cookie.zip(form.get("form_token")).is_some_and(|(cookie, token)| {
+        form_token::is_right(&context.master_key, &cookie, asking.client.id, token)
+    })
+}
+
+/// The cookie of a browser in which somebody signs in: another each time, so that nobody can have planted it.
+struct NewCookie {
+    name: String,
+    value: SecretText,
+    before: Option<SecretText>,
+    cookies: Cookies,
+}
+
+impl NewCookie {
+    fn of(app: &App, asking: &Asking, headers: &HeaderMap) -> Self {
+        let context = app.context();
+        let cookies = Cookies::at(&context.public_url);
+        let name = cookies.sign_in(&asking.client.org);
+        let before = Cookies::read(headers, &name);
+        Self { name, value: random_value(&mut context.entropy.rng()), before, cookies }
+    }
+
+    fn both(&self) -> browser::Cookies<'_> {
+        browser::Cookies { new: &self.value, before: self.before.as_ref() }
+    }
+
+    fn set(&self, mut response: Response) -> Response {
+        if let Some(cookie) = self.cookies.set(&self.name, &self.value) {
+            response.headers_mut().append(SET_COOKIE, cookie);
+        }
+        response
+    }
 }

@@ -4,6 +4,7 @@ mod authorize;
 mod browser;
 mod form_token;
 mod page;
+mod refusal;
 mod token;
 mod user_info;
 
@@ -19,8 +20,8 @@ use crate::http::problem::Problem;
 pub(super) fn routes() -> Router<App> {
     Router::new()
         .route("/api/auth/authorize", get(authorize::ask).post(authorize::ask_by_form))
-        .route("/api/auth/authorize/sign-in", get(authorize::sign_in_page))
-        .route("/api/auth/authorize/sign-up", get(authorize::sign_up_page))
+        .route("/api/auth/authorize/sign-in", get(authorize::sign_in_page).post(authorize::sign_in))
+        .route("/api/auth/authorize/sign-up", get(authorize::sign_up_page).post(authorize::sign_up))
         .route("/api/auth/token", post(token::token))
         .route("/api/auth/userinfo", get(user_info::user_info).post(user_info::user_info))
 }

@@ -11,6 +11,7 @@ use crate::http::App;
 use crate::http::access::Source;
 use crate::http::body::{media_type, read_at_most};
 use crate::http::problem::Problem;
+use crate::http::sso::sign_in::own_task;
 use crate::service::audit::RequestSource;
 use crate::service::sso::openid::client::{self, GrantError};
 use crate::service::sso::openid::token_request::{
@@ -72,7 +73,10 @@ pub(super) async fn token(
     let bytes = read_at_most(Request::from_parts(parts, body), MAX_BODY).await.map_err(Refused::Problem)?;
     let form = Form::parse(&bytes)
         .map_err(|_| TokenError::InvalidRequest("the body must be form-encoded, with each parameter once"))?;
-    answer(&app, source, authorization.as_deref(), &form).await
+    // What has been used up is answered, or at least done, even where the app has gone away.
+    own_task(async move { answer(&app, source, authorization.as_deref(), &form).await })
+        .await
+        .map_err(Refused::Problem)?
 }
 
 async fn answer(

@@ -13,7 +13,6 @@ use super::scope::OpenIdScope;
 const LONGEST_STATE: usize = 2048;
 const LONGEST_NONCE: usize = 512;
 const LONGEST_LOGIN_HINT: usize = 254;
-const LONGEST_ID_TOKEN_HINT: usize = 8192;
 
 /// Who asks, and where the answer is to go, as it was sent: whether they belong together is still to be asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,8 +40,6 @@ pub struct AuthorizationRequest {
     pub max_age: Option<Duration>,
     /// Who the app thinks that it is.
     pub login_hint: Option<String>,
-    /// An ID token of the person who must be signed in.
-    pub id_token_hint: Option<String>,
 }
 
 /// What the person shall see (OpenID Connect Core §3.1.2.1, Initiating User Registration §4).
@@ -161,10 +158,6 @@ impl AuthorizationRequest {
             login_hint: form
                 .get("login_hint")
                 .filter(|hint| hint.chars().count() <= LONGEST_LOGIN_HINT && !hint.contains(char::is_control))
-                .map(str::to_owned),
-            id_token_hint: form
-                .get("id_token_hint")
-                .filter(|hint| hint.len() <= LONGEST_ID_TOKEN_HINT)
                 .map(str::to_owned),
         })
     }

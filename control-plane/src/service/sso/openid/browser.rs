@@ -66,22 +66,30 @@ pub async fn sign_on(
     Ok(code)
 }
 
-/// Begins a session of somebody who has just proved who they are, in the browser that will have `cookie` and had `before`;
-/// with a code for the app that asked.
-pub async fn sign_in(
+/// The cookies of a browser in which somebody signs in.
+#[derive(Clone, Copy, Debug)]
+pub struct Cookies<'a> {
+    /// The one that it will have.
+    pub new: &'a SecretText,
+    /// The one that it had.
+    pub before: Option<&'a SecretText>,
+}
+
+/// Begins a session of somebody who has just proved who they are, with a code for the app that asked. From now on the
+/// browser is known.
+pub(super) async fn sign_in(
     change: &mut Change,
     from: SignInFrom,
     asked: Asked<'_>,
     user: &User,
-    cookie: &SecretText,
-    before: Option<&SecretText>,
+    cookies: Cookies<'_>,
 ) -> Result<SecretText, SessionError> {
     let (_, session) = session::begin(change, user, from).await?;
     let (now, org) = (change.now(), &session.org);
-    if let Some(before) = before {
+    if let Some(before) = cookies.before {
         browser_sign_in::delete(change.tx(), org, &before.hash()).await?;
     }
-    browser_sign_in::insert(change.tx(), org, &cookie.hash(), session.id, now).await?;
+    browser_sign_in::insert(change.tx(), org, &cookies.new.hash(), session.id, now).await?;
     let code = code::make(change, asked.client, asked.redirect_uri, asked.request, &session, true).await?;
     change.record(event(&session, "begin", asked.client));
     Ok(code)

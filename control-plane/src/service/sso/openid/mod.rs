@@ -11,6 +11,7 @@ pub mod pkce;
 pub mod redirect_uri;
 pub mod refresh;
 pub mod scope;
+pub mod sign_in;
 pub mod standard_claims;
 pub mod token_request;
 pub mod tokens;

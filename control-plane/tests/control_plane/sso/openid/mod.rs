@@ -1,0 +1,7 @@
+//! OpenID Connect, as an app, a browser and an attacker meet it.
+
+mod codes;
+mod pages;
+mod sign_on;
+mod tokens;
+mod world;
