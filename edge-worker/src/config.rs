@@ -1,45 +1,8 @@
 //! The Worker's bindings: variables, secrets and the KV namespace.
 
 use keypost_shared::edge::{AwsVariables, EdgeConfig, EdgeConfigError, Variables};
-use wasm_bindgen::prelude::*;
 
-use crate::platform::KvNamespace;
-
-#[wasm_bindgen]
-extern "C" {
-    /// What wrangler.toml and the Worker's secrets say. Whatever is not set is `undefined`.
-    pub(crate) type Bindings;
-
-    #[wasm_bindgen(method, getter, js_name = KEYPOST_KV)]
-    fn keypost_kv(this: &Bindings) -> Option<KvNamespace>;
-
-    #[wasm_bindgen(method, getter, js_name = ROOT_PUBLIC_KEYS)]
-    fn root_public_keys(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = MIN_TRUST_VERSION)]
-    fn min_trust_version(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = EDGE_SEALING_KEY)]
-    fn edge_sealing_key(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = EDGE_SHARED_SECRET)]
-    fn edge_shared_secret(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = CONTROL_PLANE_URL)]
-    fn control_plane_url(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = AWS_ACCESS_KEY_ID)]
-    fn aws_access_key_id(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = AWS_SECRET_ACCESS_KEY)]
-    fn aws_secret_access_key(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = AWS_SESSION_TOKEN)]
-    fn aws_session_token(this: &Bindings) -> JsValue;
-
-    #[wasm_bindgen(method, getter, js_name = AWS_ENDPOINT_URL_KMS)]
-    fn aws_endpoint_url_kms(this: &Bindings) -> JsValue;
-}
+use crate::shell;
 
 /// Which binding is missing or wrong, and why. Never shows a value.
 #[derive(Debug, thiserror::Error)]
@@ -55,40 +18,41 @@ pub(crate) enum ConfigError {
     Invalid(#[from] EdgeConfigError),
 }
 
-impl Bindings {
-    /// The variables and secrets.
-    pub(crate) fn config(&self) -> Result<EdgeConfig, ConfigError> {
-        Ok(EdgeConfig::parse(Variables {
-            root_public_keys: &text("ROOT_PUBLIC_KEYS", &self.root_public_keys())?,
-            min_trust_version: &text("MIN_TRUST_VERSION", &self.min_trust_version())?,
-            edge_sealing_key: &text("EDGE_SEALING_KEY", &self.edge_sealing_key())?,
-            edge_shared_secret: &text("EDGE_SHARED_SECRET", &self.edge_shared_secret())?,
-            // Without it, what the edge has to tell waits in KV.
-            control_plane_url: &optional("CONTROL_PLANE_URL", &self.control_plane_url())?,
-            // Without these there are no pools whose keys sign in KMS.
-            aws: AwsVariables {
-                access_key_id: &optional("AWS_ACCESS_KEY_ID", &self.aws_access_key_id())?,
-                secret_access_key: &optional("AWS_SECRET_ACCESS_KEY", &self.aws_secret_access_key())?,
-                session_token: &optional("AWS_SESSION_TOKEN", &self.aws_session_token())?,
-                endpoint_url_kms: &optional("AWS_ENDPOINT_URL_KMS", &self.aws_endpoint_url_kms())?,
-            },
-        })?)
+/// What the variables and secrets say. Fails without a KV namespace too.
+pub(crate) fn read() -> Result<EdgeConfig, ConfigError> {
+    if !shell::has_kv() {
+        return Err(ConfigError::Missing("KEYPOST_KV"));
     }
-
-    /// The KV namespace.
-    pub(crate) fn kv(&self) -> Result<KvNamespace, ConfigError> {
-        self.keypost_kv().ok_or(ConfigError::Missing("KEYPOST_KV"))
-    }
+    Ok(EdgeConfig::parse(Variables {
+        root_public_keys: &text("ROOT_PUBLIC_KEYS")?,
+        min_trust_version: &text("MIN_TRUST_VERSION")?,
+        edge_sealing_key: &text("EDGE_SEALING_KEY")?,
+        edge_shared_secret: &text("EDGE_SHARED_SECRET")?,
+        // Without it, what the edge has to tell waits in KV.
+        control_plane_url: &optional("CONTROL_PLANE_URL")?,
+        // Without these there are no pools whose keys sign in KMS.
+        aws: AwsVariables {
+            access_key_id: &optional("AWS_ACCESS_KEY_ID")?,
+            secret_access_key: &optional("AWS_SECRET_ACCESS_KEY")?,
+            session_token: &optional("AWS_SESSION_TOKEN")?,
+            endpoint_url_kms: &optional("AWS_ENDPOINT_URL_KMS")?,
+        },
+    })?)
 }
 
-fn text(name: &'static str, value: &JsValue) -> Result<String, ConfigError> {
-    if value.is_undefined() {
-        return Err(ConfigError::Missing(name));
-    }
-    value.as_string().ok_or(ConfigError::NotText(name))
+fn text(name: &'static str) -> Result<String, ConfigError> {
+    find(name)?.ok_or(ConfigError::Missing(name))
 }
 
 /// What may be left out, and is empty then.
-fn optional(name: &'static str, value: &JsValue) -> Result<String, ConfigError> {
-    if value.is_undefined() { Ok(String::new()) } else { text(name, value) }
+fn optional(name: &'static str) -> Result<String, ConfigError> {
+    Ok(find(name)?.unwrap_or_default())
+}
+
+fn find(name: &'static str) -> Result<Option<String>, ConfigError> {
+    let value = shell::variable(name);
+    if value.is_undefined() {
+        return Ok(None);
+    }
+    value.as_string().map(Some).ok_or(ConfigError::NotText(name))
 }

@@ -1,75 +1,75 @@
 //! The Worker: a thin shell over [`keypost_shared::edge`], which holds all of its behaviour. The shell turns
 //! JavaScript's requests, answers, KV and cryptography into what the core takes, with as few crossings between the two
-//! as that needs.
+//! as that needs. Its other half is JavaScript (`js/`): a crossing for each little thing costs more than all of the core's
+//! work.
 //!
 //! What one request awaits belongs to that request: workerd lets no other wait for it. So nothing here is shared
 //! between requests but the core's memory, which only ever holds finished things.
 
 mod config;
 mod delivery;
-mod location;
-mod outbound;
 mod platform;
 mod request;
-mod response;
-mod signature;
+mod shell;
+mod task;
 mod webcrypto;
 
 use std::cell::OnceCell;
 use std::rc::Rc;
 
 use keypost_shared::edge::{self, Edge, LogLevel, LogLine, Response};
-use wasm_bindgen::JsCast;
-use worker::{Context, Env, event};
+use wasm_bindgen::prelude::*;
 
-use crate::config::{Bindings, ConfigError};
+use crate::config::ConfigError;
 use crate::platform::Workerd;
 use crate::request::ReceivedRequest;
-use crate::webcrypto::WebCrypto;
-
-/// What an isolate keeps from request to request.
-struct Isolate {
-    edge: Edge<Workerd>,
-    crypto: Rc<WebCrypto>,
-}
 
 thread_local! {
-    static ISOLATE: OnceCell<Rc<Isolate>> = const { OnceCell::new() };
+    /// What an isolate keeps from request to request.
+    static EDGE: OnceCell<Rc<Edge<Workerd>>> = const { OnceCell::new() };
 }
 
-impl Isolate {
-    /// The isolate's memory, made by its first request whose configuration can be read.
-    fn get(bindings: &Bindings) -> Result<Rc<Self>, ConfigError> {
-        ISOLATE.with(|isolate| {
-            if let Some(isolate) = isolate.get() {
-                return Ok(isolate.clone());
-            }
-            let edge = Edge::new(bindings.config()?);
-            let made = Self { edge, crypto: Rc::new(WebCrypto::new()) };
-            Ok(isolate.get_or_init(|| Rc::new(made)).clone())
-        })
-    }
-}
-
-#[event(fetch)]
-async fn fetch(request: web_sys::Request, env: Env, context: Context) -> worker::Result<web_sys::Response> {
-    let response = match ReceivedRequest::read(&request).await {
-        Ok(request) => answer(&request, env.unchecked_ref(), Rc::new(context)).await,
-        // The body broke off: there is nobody left to read an answer.
-        Err(_) => Response { status: 400, headers: Vec::new(), body: Vec::new() },
-    };
-    Ok(response::into_js(response)?)
-}
-
-async fn answer(request: &ReceivedRequest, bindings: &Bindings, context: Rc<Context>) -> Response {
-    let surroundings = Isolate::get(bindings).and_then(|isolate| Ok((isolate, bindings.kv()?)));
-    match surroundings {
-        Ok((isolate, kv)) => {
-            let workerd = Workerd { kv, crypto: isolate.crypto.clone(), context };
-            isolate.edge.handle(&workerd, request.as_request()).await
+/// The isolate's memory, made by its first request whose configuration can be read.
+fn edge() -> Result<Rc<Edge<Workerd>>, ConfigError> {
+    EDGE.with(|edge| {
+        if let Some(edge) = edge.get() {
+            return Ok(edge.clone());
         }
-        Err(error) => misconfigured(request, &error),
+        std::panic::set_hook(Box::new(|panic| shell::log("error", &panic.to_string())));
+        let made = Edge::new(config::read()?);
+        Ok(edge.get_or_init(|| Rc::new(made)).clone())
+    })
+}
+
+/// Takes a request, which the shell knows by this number (`js/entry.js` says how it is written down), and answers it, now or
+/// once what it needs has come.
+#[wasm_bindgen]
+pub fn begin(number: u32, head: &str, body: Vec<u8>, too_large: bool) {
+    let request = ReceivedRequest::new(head, body, too_large);
+    task::start(number, async move {
+        let response = match edge() {
+            Ok(edge) => edge.handle(&Workerd, request.as_request()).await,
+            Err(error) => misconfigured(&request, &error),
+        };
+        respond(number, &response);
+    });
+}
+
+fn respond(number: u32, response: &Response) {
+    if let Some(request_id) = response.as_secret_json() {
+        shell::respond_secret(number, response.status, request_id, &response.body);
+        return;
     }
+    let mut lines = String::with_capacity(256);
+    for (name, value) in &response.headers {
+        if !lines.is_empty() {
+            lines.push('\n');
+        }
+        lines.push_str(name);
+        lines.push('\n');
+        lines.push_str(value);
+    }
+    shell::respond(number, response.status, &lines, &response.body);
 }
 
 /// Refuses whatever is asked, but for the Worker's health, which is bad. The log says which binding is wrong.

@@ -1,69 +1,60 @@
-//! Reading a request: the parts of it that the core looks at, and the body of a POST up to a hard cap.
+//! A request as the JavaScript half of the shell writes it down: a text with a line for each thing, and the body.
 
-use js_sys::{Object, Promise, Uint8Array};
-use keypost_shared::edge::{Body, Headers, MAX_BODY, Request};
-use wasm_bindgen::prelude::*;
-use web_sys::ReadableStream;
+use std::ops::Range;
 
-/// A request, copied out of JavaScript once.
+use keypost_shared::edge::{Body, Headers, Request};
+
+/// A request. Its parts stay where they stand in the text.
 pub(crate) struct ReceivedRequest {
-    method: String,
-    url: String,
-    authorization: Option<String>,
-    content_type: Option<String>,
-    if_none_match: Option<String>,
-    origin: Option<String>,
-    request_id: Option<String>,
-    body: ReceivedBody,
+    head: String,
+    method: Range<usize>,
+    url: Range<usize>,
+    headers: [Option<Range<usize>>; HEADERS.len()],
+    body: Vec<u8>,
+    too_large: bool,
 }
 
-enum ReceivedBody {
-    Complete(Vec<u8>),
-    TooLarge,
-}
+/// The letters that the lines of headers begin with.
+const HEADERS: [u8; 5] = [b'a', b'c', b'n', b'o', b'r'];
 
 impl ReceivedRequest {
-    /// Takes out of the request what the core reads. Fails where the body breaks off, so that there is nobody left to
-    /// answer.
-    pub(crate) async fn read(request: &web_sys::Request) -> Result<Self, JsValue> {
-        let headers = request.headers();
-        let method = request.method();
-        let body = match method.as_str() {
-            "POST" => read_body(headers.get("content-length")?, request.body()).await?,
-            // No other method's body means anything here.
-            _ => ReceivedBody::Complete(Vec::new()),
-        };
-        Ok(Self {
-            method,
-            url: request.url(),
-            authorization: headers.get("authorization")?,
-            content_type: headers.get("content-type")?,
-            if_none_match: headers.get("if-none-match")?,
-            origin: headers.get("origin")?,
-            request_id: headers.get("x-request-id")?,
-            body,
-        })
+    /// Takes the text apart.
+    pub(crate) fn new(head: &str, body: Vec<u8>, too_large: bool) -> Self {
+        let mut headers = [const { None }; HEADERS.len()];
+        let mut lines = Vec::with_capacity(2);
+        let mut start = 0;
+        for line in head.split('\n') {
+            let range = start..start + line.len();
+            start = range.end + 1;
+            if lines.len() < 2 {
+                lines.push(range);
+            } else if let Some(letter) = line.bytes().next()
+                && let Some(place) = HEADERS.iter().zip(&mut headers).find(|(own, _)| **own == letter)
+            {
+                *place.1 = Some(range.start + 1..range.end);
+            }
+        }
+        let mut lines = lines.into_iter();
+        let (method, url) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
+        Self { head: head.to_owned(), method, url, headers, body, too_large }
     }
 
     /// The request as the core takes it.
     pub(crate) fn as_request(&self) -> Request<'_> {
-        let (path, query) = path_and_query(&self.url);
+        let (path, query) = path_and_query(self.text(&self.url));
+        let [authorization, content_type, if_none_match, origin, request_id] =
+            self.headers.each_ref().map(|range| range.as_ref().map(|range| self.text(range)));
         Request {
-            method: &self.method,
+            method: self.text(&self.method),
             path,
             query,
-            headers: Headers {
-                authorization: self.authorization.as_deref(),
-                content_type: self.content_type.as_deref(),
-                if_none_match: self.if_none_match.as_deref(),
-                origin: self.origin.as_deref(),
-                request_id: self.request_id.as_deref(),
-            },
-            body: match &self.body {
-                ReceivedBody::Complete(bytes) => Body::Complete(bytes),
-                ReceivedBody::TooLarge => Body::TooLarge,
-            },
+            headers: Headers { authorization, content_type, if_none_match, origin, request_id },
+            body: if self.too_large { Body::TooLarge } else { Body::Complete(&self.body) },
         }
+    }
+
+    fn text(&self, range: &Range<usize>) -> &str {
+        self.head.get(range.clone()).unwrap_or_default()
     }
 }
 
@@ -74,72 +65,6 @@ fn path_and_query(url: &str) -> (&str, &str) {
     let (before_query, query) = without_fragment.split_once('?').unwrap_or((without_fragment, ""));
     let path = before_query.find('/').and_then(|start| before_query.get(start..)).unwrap_or("/");
     (path, query)
-}
-
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(js_name = ReadableStreamBYOBReader)]
-    type ByobReader;
-
-    #[wasm_bindgen(constructor, catch, js_class = "ReadableStreamBYOBReader")]
-    fn new(stream: &ReadableStream) -> Result<ByobReader, JsValue>;
-
-    #[wasm_bindgen(method, catch)]
-    fn read(
-        this: &ByobReader,
-        view: &Uint8Array,
-        options: &ReadOptions,
-    ) -> Result<Promise<ReadResult>, JsValue>;
-
-    #[wasm_bindgen(extends = Object)]
-    type ReadOptions;
-
-    #[wasm_bindgen(method, setter)]
-    fn set_min(this: &ReadOptions, bytes: u32);
-
-    type ReadResult;
-
-    #[wasm_bindgen(method, getter)]
-    fn value(this: &ReadResult) -> Option<Uint8Array>;
-}
-
-/// How much room is made for a body at a time: all of a usual one at once, and never much more than the client has
-/// really sent, so that many who send slowly cannot fill the isolate's memory.
-const CHUNK: u32 = 16 * 1024;
-
-/// Reads a body until it ends, or until it has more than it said or than any may have.
-async fn read_body(
-    content_length: Option<String>,
-    stream: Option<ReadableStream>,
-) -> Result<ReceivedBody, JsValue> {
-    let Some(stream) = stream else { return Ok(ReceivedBody::Complete(Vec::new())) };
-    let Some(limit) = body_limit(content_length.as_deref()) else { return Ok(ReceivedBody::TooLarge) };
-    let reader = ByobReader::new(&stream)?;
-    let options = Object::new().unchecked_into::<ReadOptions>();
-    let mut body = Vec::new();
-    loop {
-        // One byte more than there may be, so that the end shows in the same read.
-        let room = u32::try_from(limit + 1 - body.len()).unwrap_or(CHUNK).min(CHUNK);
-        options.set_min(room);
-        let result = reader.read(&Uint8Array::new_with_length(room), &options)?.await?;
-        let Some(bytes) = result.value() else { return Ok(ReceivedBody::Complete(body)) };
-        body.append(&mut bytes.to_vec());
-        if body.len() > limit {
-            return Ok(ReceivedBody::TooLarge);
-        }
-        if bytes.length() < room {
-            return Ok(ReceivedBody::Complete(body));
-        }
-    }
-}
-
-/// The most bytes that a body may turn out to have: what it says to have, else what any may have. `None` for one that
-/// says to be too large: it is not read at all.
-fn body_limit(content_length: Option<&str>) -> Option<usize> {
-    match content_length {
-        None => Some(MAX_BODY),
-        Some(text) => text.trim().parse().ok().filter(|length| *length <= MAX_BODY),
-    }
 }
 
 #[cfg(test)]
@@ -161,13 +86,30 @@ mod tests {
     }
 
     #[test]
-    fn a_body_that_says_to_be_too_large_is_not_read() {
-        assert_eq!(body_limit(None), Some(MAX_BODY));
-        assert_eq!(body_limit(Some("0")), Some(0));
-        assert_eq!(body_limit(Some("17")), Some(17));
-        assert_eq!(body_limit(Some(&MAX_BODY.to_string())), Some(MAX_BODY));
-        for refused in [&(MAX_BODY + 1).to_string(), "99999999999999999999999", "-1", "x", "", "1, 1"] {
-            assert_eq!(body_limit(Some(refused)), None, "{refused}");
+    fn a_header_is_there_or_not_and_may_be_empty() {
+        let head = "POST\nhttps://e/p/oauth2/token\naBasic x:y\nc";
+        let received = ReceivedRequest::new(head, b"body".to_vec(), false);
+        let request = received.as_request();
+        assert_eq!((request.method, request.path, request.query), ("POST", "/p/oauth2/token", ""));
+        let Headers { authorization, content_type, if_none_match, origin, request_id } = request.headers;
+        assert_eq!((authorization, content_type), (Some("Basic x:y"), Some("")));
+        assert_eq!((if_none_match, origin, request_id), (None, None, None));
+        assert!(matches!(request.body, Body::Complete(b"body")));
+    }
+
+    #[test]
+    fn all_headers_that_the_core_reads_arrive() {
+        let received = ReceivedRequest::new("GET\nhttps://e/\nrid\nohttps://o\nn\"tag\"", vec![], true);
+        let request = received.as_request();
+        assert_eq!(request.headers.if_none_match, Some("\"tag\""));
+        assert_eq!((request.headers.origin, request.headers.request_id), (Some("https://o"), Some("id")));
+        assert!(matches!(request.body, Body::TooLarge));
+    }
+
+    #[test]
+    fn no_text_makes_it_panic() {
+        for head in ["", "\n", "\n\n", "\n\n\n", "é\né\né", "GET\n\nzé\na"] {
+            let _ = ReceivedRequest::new(head, vec![], false).as_request();
         }
     }
 }

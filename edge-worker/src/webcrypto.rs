@@ -1,32 +1,41 @@
 //! Cryptography by WebCrypto, the platform's own: an ES256 signature takes a twentieth of the time that WebAssembly
 //! would need. Keys are `CryptoKey`s that cannot be exported again.
 
-use js_sys::{Array, ArrayBuffer, Boolean, Error, Promise, Uint8Array};
+use std::cell::RefCell;
+
+use keypost_shared::certificate::{Curve, Hash, SignatureAlgorithm, SignatureCheck, VerifySignature};
 use keypost_shared::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jwk::EcPublicJwk;
-use wasm_bindgen::convert::FromWasmAbi;
-use wasm_bindgen::prelude::*;
-use wasm_bindgen::{JsCast, JsGeneric};
-use web_sys::{AesGcmParams, CryptoKey, EcKeyImportParams, EcdsaParams, SubtleCrypto};
+use wasm_bindgen::JsValue;
 
-#[wasm_bindgen]
-extern "C" {
-    #[wasm_bindgen(thread_local_v2, js_namespace = crypto, js_name = subtle)]
-    static SUBTLE: SubtleCrypto;
+use crate::shell::{self, Verification};
+use crate::task::Failure;
 
-    // Without `catch`: if the platform had no randomness, its exception would end the request, which is better than to
-    // go on without.
-    #[wasm_bindgen(js_namespace = crypto, js_name = getRandomValues)]
-    fn get_random_values(bytes: &mut [u8]);
+/// How many random bytes are fetched at once: a request needs some dozens, and each call of the platform costs more than
+/// the bytes do.
+const RANDOM_STOCK: usize = 1_024;
+
+thread_local! {
+    /// Random bytes that nobody has used, from the end.
+    static RANDOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
 }
 
-/// The most that `getRandomValues` fills at once (Web Cryptography API §10.1.1).
-const RANDOM_QUOTA: usize = 65_536;
-
-/// Fills `bytes` from the platform's secure source.
+/// Fills `bytes` from the platform's secure source, each byte of it used once and wiped. If the platform had none, its
+/// exception would end the instance, which is better than to go on without.
 pub(crate) fn fill_random(bytes: &mut [u8]) {
-    bytes.chunks_mut(RANDOM_QUOTA).for_each(get_random_values);
+    RANDOM.with_borrow_mut(|stock| {
+        for byte in bytes {
+            if stock.is_empty() {
+                stock.resize(RANDOM_STOCK, 0);
+                shell::fill_random(stock);
+            }
+            if let Some(last) = stock.last_mut() {
+                *byte = std::mem::take(last);
+            }
+            stock.pop();
+        }
+    });
 }
 
 /// 128 random bits as text.
@@ -36,30 +45,14 @@ pub(crate) fn random_id() -> String {
     format!("{:032x}", u128::from_ne_bytes(bytes))
 }
 
-/// [`Crypto`] by `crypto.subtle`. Holds what every call passes, made once per isolate.
-pub(crate) struct WebCrypto {
-    pub(crate) subtle: SubtleCrypto,
-    ecdsa_p256: EcKeyImportParams,
-    ecdsa_sha256: EcdsaParams,
-}
+/// [`Crypto`] by `crypto.subtle`.
+pub(crate) struct WebCrypto;
 
 /// A private key, ready to sign.
-pub(crate) struct SigningKey(CryptoKey);
+pub(crate) struct SigningKey(JsValue);
 
 /// A public key, ready to verify with.
-pub(crate) struct VerifyingKey(CryptoKey);
-
-impl WebCrypto {
-    pub(crate) fn new() -> Self {
-        let ecdsa_p256 = EcKeyImportParams::new("ECDSA");
-        ecdsa_p256.set_named_curve("P-256");
-        Self {
-            subtle: SUBTLE.with(Clone::clone),
-            ecdsa_p256,
-            ecdsa_sha256: EcdsaParams::new_with_str("ECDSA", "SHA-256"),
-        }
-    }
-}
+pub(crate) struct VerifyingKey(JsValue);
 
 impl Crypto for WebCrypto {
     type VerifyingKey = VerifyingKey;
@@ -69,7 +62,7 @@ impl Crypto for WebCrypto {
         let (x, y) = key.coordinates().ok_or(CryptoError::BadKey)?;
         // The uncompressed point of SEC 1 §2.3.3. WebCrypto refuses one that is not on the curve.
         let point = [&[4], x.as_slice(), y.as_slice()].concat();
-        self.import("raw", &point, &self.ecdsa_p256, "verify").await.map(VerifyingKey)
+        shell::import_point(&point).await.map(VerifyingKey).map_err(error)
     }
 
     async fn verify(
@@ -81,14 +74,7 @@ impl Crypto for WebCrypto {
         if signature.len() != ES256_SIGNATURE_LENGTH {
             return Ok(false);
         }
-        let verified = self.subtle.verify_with_object_and_u8_array_and_u8_array(
-            &self.ecdsa_sha256,
-            &key.0,
-            signature,
-            message,
-        );
-        let verified: Boolean = settle(verified).await?;
-        Ok(verified.value_of())
+        shell::verify(&key.0, signature, message).await.map_err(error)
     }
 
     async fn open_signing_key(
@@ -96,21 +82,8 @@ impl Crypto for WebCrypto {
         key: &SealingKey,
         jwe: &SplitJwe<'_>,
     ) -> Result<SigningKey, CryptoError> {
-        let algorithm = AesGcmParams::new_with_u8_array("AES-GCM", &Uint8Array::from(jwe.iv.as_slice()));
-        algorithm.set_additional_data_u8_array(&Uint8Array::from(jwe.additional_data));
-        algorithm.set_tag_length(128);
-        let unwrapping_key = self.import("raw", key.as_bytes(), &algorithm, "unwrapKey").await?;
-        // One call decrypts and imports: the private key is never a string or bytes in reach of this program.
-        let signing_key = self.subtle.unwrap_key_with_u8_array_and_object_and_object(
-            "jwk",
-            &jwe.ciphertext_and_tag,
-            &unwrapping_key,
-            &algorithm,
-            &self.ecdsa_p256,
-            false,
-            &Array::of1(&"sign".into()),
-        );
-        settle(signing_key).await.map(SigningKey)
+        let opened = shell::unwrap(key.as_bytes(), &jwe.iv, jwe.additional_data, &jwe.ciphertext_and_tag);
+        opened.await.map(SigningKey).map_err(error)
     }
 
     async fn sign(
@@ -118,32 +91,55 @@ impl Crypto for WebCrypto {
         key: &SigningKey,
         message: &[u8],
     ) -> Result<[u8; ES256_SIGNATURE_LENGTH], CryptoError> {
-        let signature = self.subtle.sign_with_object_and_u8_array(&self.ecdsa_sha256, &key.0, message);
-        let signature: ArrayBuffer = settle(signature).await?;
-        let signature = Uint8Array::new(&signature).to_vec();
+        let signature = shell::sign(&key.0, message).await.map_err(error)?;
         signature.try_into().map_err(|_| CryptoError::Platform("a signature of the wrong length".to_owned()))
     }
 }
 
-/// Waits for WebCrypto's answer.
-pub(crate) async fn settle<T: JsGeneric + FromWasmAbi + 'static>(
-    promise: Result<Promise, JsValue>,
-) -> Result<T, CryptoError> {
-    let outcome = match promise {
-        Ok(promise) => promise.unchecked_into::<Promise<T>>().await,
-        Err(error) => Err(error),
-    };
-    outcome.map_err(|error| failure(&error))
+impl VerifySignature for WebCrypto {
+    async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
+        let how = verification(check.algorithm);
+        match shell::check(&how, check.public_key, &check.signature, check.message).await.map_err(error) {
+            // Parameters that no signature of this key could have, such as a salt longer than the key.
+            Err(CryptoError::DoesNotOpen) => Ok(false),
+            outcome => outcome,
+        }
+    }
+}
+
+/// How a signature is verified, in WebCrypto's names.
+fn verification(algorithm: SignatureAlgorithm) -> Verification {
+    let rsa = |name, hash, salt_length| Verification { name, curve: "", hash: name_of(hash), salt_length };
+    match algorithm {
+        SignatureAlgorithm::RsaPkcs1(hash) => rsa("RSASSA-PKCS1-v1_5", hash, 0),
+        SignatureAlgorithm::RsaPss { hash, salt_length } => rsa("RSA-PSS", hash, salt_length),
+        SignatureAlgorithm::Ecdsa { curve, hash } => Verification {
+            name: "ECDSA",
+            curve: match curve {
+                Curve::P256 => "P-256",
+                Curve::P384 => "P-384",
+            },
+            hash: name_of(hash),
+            salt_length: 0,
+        },
+    }
+}
+
+fn name_of(hash: Hash) -> &'static str {
+    match hash {
+        Hash::Sha256 => "SHA-256",
+        Hash::Sha384 => "SHA-384",
+        Hash::Sha512 => "SHA-512",
+    }
 }
 
 /// What a rejection means, by its name: `DataError` and `SyntaxError` for a key that does not import, `OperationError`
 /// for a ciphertext that does not authenticate (Web Cryptography API §18.4 and §27.7). The message is left out, because
 /// it may quote what was being read.
-fn failure(error: &JsValue) -> CryptoError {
-    let name = error.dyn_ref::<Error>().map(|error| String::from(error.name()));
-    match name.as_deref() {
-        Some("DataError" | "SyntaxError") => CryptoError::BadKey,
-        Some("OperationError") => CryptoError::DoesNotOpen,
-        _ => CryptoError::Platform(name.unwrap_or_else(|| "an unnamed error".to_owned())),
+fn error(failure: Failure) -> CryptoError {
+    match failure.name.as_str() {
+        "DataError" | "SyntaxError" => CryptoError::BadKey,
+        "OperationError" => CryptoError::DoesNotOpen,
+        _ => CryptoError::Platform(failure.name),
     }
 }

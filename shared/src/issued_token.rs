@@ -134,6 +134,25 @@ impl<'a> UnverifiedToken<'a> {
         if TYPES.contains(&jws.header.typ.as_str()) { Ok(Self { jws }) } else { Err(TokenError::WrongType) }
     }
 
+    /// What it says to be signed by.
+    pub fn header(&self) -> &JwsHeader {
+        &self.jws.header
+    }
+
+    /// Checks that this key signed it, which the caller has found by the header, and reads the claims. Times are not
+    /// checked.
+    pub async fn verify_by<C: Crypto>(
+        self,
+        crypto: &C,
+        key: &C::VerifyingKey,
+    ) -> Result<TokenClaims, TokenError> {
+        if crypto.verify(key, self.jws.signing_input(), self.jws.signature()).await? {
+            Ok(self.jws.payload()?)
+        } else {
+            Err(TokenError::BadSignature)
+        }
+    }
+
     /// Checks that a key of the set signed it, and reads the claims. Times are not checked.
     pub async fn verify<C: Crypto>(self, crypto: &C, keys: &JwkSet) -> Result<TokenClaims, TokenError> {
         self.jws.verify(crypto, keys).await?;

@@ -27,7 +27,7 @@ pub struct Cmd {
 }
 
 impl Cmd {
-    /// `what` names the command in errors: "cargo install worker-build".
+    /// `what` names the command in errors: "cargo install wasm-bindgen-cli".
     pub fn new(what: impl Into<String>, program: impl AsRef<OsStr>) -> Self {
         let mut inner = tokio::process::Command::new(program);
         inner.stdin(Stdio::null()).process_group(0);

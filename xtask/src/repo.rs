@@ -60,7 +60,7 @@ impl Repo {
         self.target().join("xtask")
     }
 
-    /// The Worker that worker-build makes, and that wrangler.toml names.
+    /// The built Worker, which wrangler.toml names.
     #[must_use]
     pub fn worker_build(&self) -> PathBuf {
         self.path("edge-worker/build")

@@ -69,12 +69,18 @@ pub struct Response {
 impl Response {
     /// JSON that no cache may keep: tokens, errors, and whatever else is one client's business (RFC 6749 §5.1).
     pub(super) fn secret_json(status: u16, body: Vec<u8>) -> Self {
-        let headers = vec![
-            ("content-type", "application/json".to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            ("pragma", "no-cache".to_owned()),
-        ];
+        let mut headers = Vec::with_capacity(SECRET_JSON.len() + 1);
+        headers.extend(SECRET_JSON.map(|(name, value)| (name, value.to_owned())));
         Self { status, headers, body }
+    }
+
+    /// The request id, where the headers are those of JSON that no cache may keep, and no more: what a shell may have
+    /// a shorter way for.
+    pub fn as_secret_json(&self) -> Option<&str> {
+        let (last, usual) = self.headers.split_last()?;
+        let same = usual.len() == SECRET_JSON.len()
+            && usual.iter().zip(SECRET_JSON).all(|((name, value), usual)| (*name, value.as_str()) == usual);
+        (same && last.0 == REQUEST_ID && !self.body.is_empty()).then_some(&last.1)
     }
 
     /// An answer without a body that no cache may keep.
@@ -83,31 +89,52 @@ impl Response {
         Self { status, headers, body: Vec::new() }
     }
 
-    /// JSON that everybody may read and caches may keep for `max_age` seconds, from any origin.
-    pub(super) fn public_json(request: &Request<'_>, body: &[u8], max_age: u64) -> Self {
-        Self::public(request, "application/json", body, max_age)
-    }
-
-    /// The same, of another content type.
-    pub(super) fn public(request: &Request<'_>, content_type: &str, body: &[u8], max_age: u64) -> Self {
-        let etag = etag(body);
+    /// What everybody may read and caches may keep for `max_age` seconds, from any origin.
+    pub(super) fn public(request: &Request<'_>, page: &Page, max_age: u64) -> Self {
         let mut headers = vec![
             ("cache-control", format!("public, max-age={max_age}")),
             ("access-control-allow-origin", "*".to_owned()),
+            ("etag", page.etag.clone()),
         ];
-        if request.headers.if_none_match.is_some_and(|known| names(known, &etag)) {
-            headers.push(("etag", etag));
+        if request.headers.if_none_match.is_some_and(|known| names(known, &page.etag)) {
             return Self { status: 304, headers, body: Vec::new() };
         }
-        headers.push(("etag", etag));
-        headers.push(("content-type", content_type.to_owned()));
-        Self { status: 200, headers, body: body.to_vec() }
+        headers.push(("content-type", page.content_type.to_owned()));
+        Self { status: 200, headers, body: page.body.clone() }
     }
 
     /// Adds a header.
     pub(super) fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
         self.headers.push((name, value.into()));
         self
+    }
+}
+
+/// The content type of JSON.
+pub(super) const JSON: &str = "application/json";
+
+/// The headers of JSON that no cache may keep.
+const SECRET_JSON: [(&str, &str); 3] =
+    [("content-type", JSON), ("cache-control", "no-store"), ("pragma", "no-cache")];
+
+/// The header that every answer has, as its last one.
+pub(super) const REQUEST_ID: &str = "x-request-id";
+
+/// A page that everybody may read, ready to serve.
+pub(super) struct Page {
+    content_type: &'static str,
+    body: Vec<u8>,
+    etag: String,
+}
+
+impl Page {
+    pub(super) fn new(content_type: &'static str, body: Vec<u8>) -> Self {
+        Self { content_type, etag: etag(&body), body }
+    }
+
+    /// What is served.
+    pub(super) fn body(&self) -> &[u8] {
+        &self.body
     }
 }
 

@@ -1,6 +1,7 @@
 //! The isolate's pools: verified, their signing keys imported, their public pages rendered.
 
 use std::cell::RefCell;
+use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
@@ -8,11 +9,12 @@ use sha2::{Digest, Sha256};
 
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
+use super::http::{JSON, Page};
 use super::kms::{KmsSignError, KmsSigner};
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
-use crate::crypto::{Crypto, ES256_SIGNATURE_LENGTH};
+use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use crate::device_certificate::{CertificateRules, PoolAnchors};
 use crate::document::{
     DocumentError, MAX_TOKEN_TTL, PoolDocument, PoolSigningKey, PrivateHalf, Stamp, Verified,
@@ -20,6 +22,7 @@ use crate::document::{
 use crate::id::{Kid, PoolId};
 use crate::jwe::SplitJwe;
 use crate::jwk::Jwk;
+use crate::jws::JwsHeader;
 use crate::kms::KmsKeyArn;
 use crate::kv_key::KvKey;
 use crate::oauth::{AuthorizationServerMetadata, OAuthError};
@@ -38,13 +41,15 @@ pub(super) struct Pool<C: Crypto> {
     pub(super) stamp: Stamp,
     pub(super) signer: Option<PoolSigner<C>>,
     /// The key set, rendered.
-    pub(super) jwks: Vec<u8>,
+    pub(super) jwks: Page,
     /// The metadata, rendered.
-    pub(super) metadata: Vec<u8>,
+    pub(super) metadata: Page,
     /// A hash of all that a decision on a chain rests on.
     pub(super) certificate_rules_digest: [u8; 32],
     anchors: PoolAnchors,
     signed_by: Kid,
+    /// The keys of the key set that tokens have been verified with, imported.
+    verifying_keys: RefCell<HashMap<Kid, Rc<C::VerifyingKey>>>,
     /// The document's length in KV, in bytes.
     length: usize,
 }
@@ -102,6 +107,25 @@ impl<C: Crypto> Pool<C> {
             policy: &self.document.provisioning,
             denied: &self.document.denied_certificates,
         }
+    }
+}
+
+impl<P: Platform> Pool<P> {
+    /// The key of the key set that a token names, ready to verify with.
+    pub(super) async fn verifying_key(
+        &self,
+        context: &Context<'_, P>,
+        header: &JwsHeader,
+    ) -> Result<Option<Rc<P::VerifyingKey>>, CryptoError> {
+        let named = |key: &&Jwk| key.kid == header.kid && key.alg == header.alg;
+        let Some(public) = self.document.jwks.keys.iter().find(named) else { return Ok(None) };
+        let held = self.verifying_keys.borrow().get(&public.kid).cloned();
+        if held.is_some() {
+            return Ok(held);
+        }
+        let key = Rc::new(context.platform.import_public(&public.key).await?);
+        self.verifying_keys.borrow_mut().insert(public.kid.clone(), key.clone());
+        Ok(Some(key))
     }
 }
 
@@ -281,8 +305,8 @@ impl<P: Platform> Edge<P> {
                 key.map(|key| PoolSigner { kid: named.kid.clone(), key })
             }
         };
-        let jwks = serde_json::to_vec(&document.jwks)?;
-        let metadata = serde_json::to_vec(&AuthorizationServerMetadata::of(&document))?;
+        let jwks = Page::new(JSON, serde_json::to_vec(&document.jwks)?);
+        let metadata = Page::new(JSON, serde_json::to_vec(&AuthorizationServerMetadata::of(&document))?);
         let (anchors, problems) = PoolAnchors::read(&document.trust_anchors);
         for problem in problems {
             let detail = format!("v1/pool/{id}: a root that cannot be read: {problem}");
@@ -299,6 +323,7 @@ impl<P: Platform> Edge<P> {
             certificate_rules_digest,
             anchors,
             signed_by,
+            verifying_keys: RefCell::default(),
             length,
         })
     }

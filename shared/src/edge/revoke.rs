@@ -48,8 +48,11 @@ impl<P: Platform> Edge<P> {
         pool: &Pool<P>,
         text: &str,
     ) -> Result<Option<TokenClaims>, OAuthError> {
-        let verified =
-            async { UnverifiedToken::parse(text)?.verify(context.platform, &pool.document.jwks).await };
+        let verified = async {
+            let token = UnverifiedToken::parse(text)?;
+            let key = pool.verifying_key(context, token.header()).await?.ok_or(TokenError::UnknownKey)?;
+            token.verify_by(context.platform, &key).await
+        };
         match verified.await {
             Ok(claims) => {
                 let own = claims.iss == pool.document.issuer && claims.is_current(context.now);

@@ -1,6 +1,6 @@
 //! Which endpoint a request is for, and what every answer has in common.
 
-use super::http::{Request, Response};
+use super::http::{REQUEST_ID, Request, Response};
 use super::platform::Platform;
 use super::pool::Freshness;
 use super::{Context, Edge};
@@ -80,7 +80,7 @@ impl<P: Platform> Edge<P> {
         if request.method == "HEAD" {
             response.body.clear();
         }
-        response.with("x-request-id", context.request_id)
+        response.with(REQUEST_ID, context.request_id)
     }
 
     async fn route(&self, context: &Context<'_, P>, request: Request<'_>) -> Response {

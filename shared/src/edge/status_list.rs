@@ -7,7 +7,7 @@ use std::rc::Rc;
 
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_fresh};
-use super::http::{Request, Response};
+use super::http::{Page, Request, Response};
 use super::platform::{LogLevel, Platform};
 use super::pool::{Freshness, Pool};
 use super::{Context, Edge};
@@ -31,7 +31,7 @@ const MAX_AGE: u64 = 30;
 
 /// A list as the isolate holds it.
 pub(super) struct StatusList {
-    text: String,
+    page: Page,
     bits: StatusBits,
     signed_by: Kid,
     iat: UnixTime,
@@ -118,7 +118,7 @@ impl<P: Platform> Edge<P> {
         }
         let list = self.load_status_list(context, &loaded.pool, number).await?;
         let max_age = list.exp.since(context.now).min(STATUS_LIST_TTL);
-        Ok(Response::public(request, STATUS_LIST_MEDIA_TYPE, list.text.as_bytes(), max_age))
+        Ok(Response::public(request, &list.page, max_age))
     }
 
     /// A verified list: from the isolate's memory, or from KV where that copy is missing or due.
@@ -141,7 +141,7 @@ impl<P: Platform> Edge<P> {
             (_, Some(held)) => held,
             _ => return Err(OAuthError::TemporarilyUnavailable),
         };
-        let length = list.text.len() + LIST_BLOCKS as usize;
+        let length = list.page.body().len() + LIST_BLOCKS as usize;
         let held = Held { list: list.clone(), read_at: context.now };
         self.status_lists.held.borrow_mut().put((pool.id, number), held, length);
         Ok(list)
@@ -186,7 +186,7 @@ impl<P: Platform> Edge<P> {
             return Err(ListError::TooLong);
         }
         let held = self.status_lists.get(pool, number, context.now).map(|(list, _)| list);
-        if let Some(held) = held.as_ref().filter(|held| held.text == text) {
+        if let Some(held) = held.as_ref().filter(|held| held.page.body() == text.as_bytes()) {
             return Ok(held.clone());
         }
         let jws = UnverifiedJws::<JwsHeader>::parse(&text)?;
@@ -206,6 +206,7 @@ impl<P: Platform> Edge<P> {
         }
         let bits = StatusBits::decompress(&status_list)?;
         let signed_by = jws.header.kid.clone();
-        Ok(Rc::new(StatusList { text, bits, signed_by, iat, exp }))
+        let page = Page::new(STATUS_LIST_MEDIA_TYPE, text.into_bytes());
+        Ok(Rc::new(StatusList { page, bits, signed_by, iat, exp }))
     }
 }

@@ -9,6 +9,7 @@
 )]
 
 mod activation;
+mod bench;
 mod bounds;
 mod bulk;
 mod certificate_edge;
@@ -22,6 +23,7 @@ mod keys;
 mod kms;
 mod management;
 mod publisher_faults;
+mod restart;
 mod restore;
 mod revocation_edge;
 mod secret_rotation;

@@ -9,5 +9,4 @@ pub mod postgres;
 pub mod python;
 pub mod tools;
 pub mod wasm;
-mod wasm_names;
 pub mod worker;

@@ -1,30 +1,17 @@
-//! The tools that `cargo install` builds: worker-build, and the wasm-bindgen of exactly the version that the
-//! library in Cargo.lock has (the two speak a private format).
+//! The tool that `cargo install` builds: the wasm-bindgen of exactly the version that the library in Cargo.lock has (the
+//! two speak a private format).
 
 use std::{
-    env::{
-        self,
-        consts::{ARCH, OS},
-    },
+    env::consts::{ARCH, OS},
     fs,
     path::{Path, PathBuf},
 };
 
-use crate::{
-    Error,
-    command::{Cmd, find_program},
-    progress::Step,
-    repo::Repo,
-    setup::{cache::Cache, debian},
-};
-
-/// Goes with the `worker` crate of the workspace.
-const WORKER_BUILD: &str = "0.8.7";
+use crate::{Error, command::Cmd, progress::Step, repo::Repo, setup::cache::Cache};
 
 /// The tools that turn the edge-worker crate into a Worker.
 #[derive(Clone, Debug)]
 pub struct WorkerTools {
-    pub worker_build: PathBuf,
     pub wasm_bindgen: PathBuf,
 }
 
@@ -34,19 +21,10 @@ impl WorkerTools {
     /// # Errors
     /// When cargo cannot build one.
     pub async fn ensure(repo: &Repo, cache: &Cache) -> Result<Self, Error> {
-        let wasm_bindgen = repo.locked_version("wasm-bindgen")?;
-        if cache.get(&entry("worker-build", WORKER_BUILD)).is_none() {
-            ensure_openssl_headers().await?;
-        }
-        Ok(Self {
-            worker_build: cargo_tool(cache, "worker-build", WORKER_BUILD, &["--locked"])
-                .await?
-                .join("bin/worker-build"),
-            // Its lock file pins versions older than those that the library resolves to.
-            wasm_bindgen: cargo_tool(cache, "wasm-bindgen-cli", &wasm_bindgen, &[])
-                .await?
-                .join("bin/wasm-bindgen"),
-        })
+        let version = repo.locked_version("wasm-bindgen")?;
+        // Its lock file pins versions older than those that the library resolves to.
+        let made = cargo_tool(cache, "wasm-bindgen-cli", &version, &[]).await?;
+        Ok(Self { wasm_bindgen: made.join("bin/wasm-bindgen") })
     }
 }
 
@@ -78,26 +56,4 @@ async fn cargo_tool(cache: &Cache, name: &str, version: &str, args: &[&str]) -> 
 
 fn entry(name: &str, version: &str) -> String {
     format!("{name}-{version}-{ARCH}-{OS}")
-}
-
-/// worker-build links the system's OpenSSL on Linux (to download what we give it ready-made).
-async fn ensure_openssl_headers() -> Result<(), Error> {
-    if OS != "linux" || env::var_os("OPENSSL_DIR").is_some() {
-        return Ok(());
-    }
-    let there = async || match find_program("pkg-config") {
-        Some(program) => Cmd::new("pkg-config", program).args(["--exists", "openssl"]).run().await.is_ok(),
-        None => false,
-    };
-    if there().await {
-        return Ok(());
-    }
-    debian::install(&["pkg-config", "libssl-dev"]).await?;
-    if there().await {
-        return Ok(());
-    }
-    Err(Error::MissingTool {
-        tool: "pkg-config, or OpenSSL's headers".to_owned(),
-        remedy: "install them (on Debian: apt-get install pkg-config libssl-dev)".to_owned(),
-    })
 }

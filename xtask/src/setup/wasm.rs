@@ -67,7 +67,7 @@ impl WasmToolchain {
     pub fn apply(&self, command: Cmd) -> Cmd {
         match self {
             Self::Installed => command,
-            // cargo asks RUSTC, worker-build asks PATH.
+            // cargo asks RUSTC, others ask PATH.
             Self::Unpacked(folder) => {
                 let bin = folder.join("bin");
                 command.env("RUSTC", bin.join("rustc")).env("PATH", path_with(&bin))

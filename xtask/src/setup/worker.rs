@@ -14,7 +14,7 @@ use crate::{
     files::{self, Fingerprint, FolderLock},
     progress::{Step, note},
     repo::Repo,
-    setup::{cache::Cache, node::Node, tools::WorkerTools, wasm::WasmToolchain, wasm_names},
+    setup::{cache::Cache, node::Node, tools::WorkerTools, wasm::WasmToolchain},
 };
 
 /// What the Worker's wasm may weigh, gzipped, in bytes: 1 MiB.
@@ -31,10 +31,19 @@ pub enum Profile {
 }
 
 impl Profile {
-    fn flag(self) -> &'static str {
+    /// cargo's name for it.
+    fn name(self) -> &'static str {
         match self {
-            Self::Release => "--release",
-            Self::Dev => "--dev",
+            Self::Release => "worker",
+            Self::Dev => "dev",
+        }
+    }
+
+    /// Where cargo puts what it has compiled so.
+    fn folder(self) -> &'static str {
+        match self {
+            Self::Release => "worker",
+            Self::Dev => "debug",
         }
     }
 }
@@ -113,41 +122,114 @@ async fn build(
     tools: &WorkerTools,
     profile: Profile,
 ) -> Result<(), Error> {
-    let step = Step::loud(format!("building the Worker ({})", profile.flag().trim_start_matches('-')));
-    // PATH serves both: the compiler's wrapper, and the Node that wasm-opt is a script for.
-    let bin = target.join("xtask-bin");
-    link_node(&bin, &node.node)?;
-    let command = toolchain.apply(Cmd::new("worker-build", &tools.worker_build));
-    let path = match toolchain {
-        WasmToolchain::Installed => crate::command::path_with(&bin),
-        WasmToolchain::Unpacked(folder) => {
-            let rest = crate::command::path_with(&bin);
-            let all = std::iter::once(folder.join("bin")).chain(std::env::split_paths(&rest));
-            std::env::join_paths(all).map_err(Error::malformed("PATH"))?
-        }
-    };
-    command
-        .arg(profile.flag())
-        .dir(repo.path("edge-worker"))
-        .env("PATH", path)
+    let step = Step::loud(format!("building the Worker ({})", profile.name()));
+    let making = target.join("xtask-build");
+    if making.exists() {
+        fs::remove_dir_all(&making).map_err(Error::file("clear", &making))?;
+    }
+    files::create_folder(&making)?;
+    let compiled = compile(repo, target, toolchain, profile).await?;
+    bind(&compiled, &making, tools, profile).await?;
+    let wasm = making.join("keypost_edge_bg.wasm");
+    let optimised = making.join("index_bg.wasm");
+    match profile {
+        Profile::Release => optimise(&wasm, &optimised, target, node).await?,
+        Profile::Dev => fs::rename(&wasm, &optimised).map_err(Error::file("rename", &wasm))?,
+    }
+    for script in SCRIPTS {
+        let from = repo.path("edge-worker/js").join(script);
+        fs::copy(&from, making.join(script)).map_err(Error::file("copy", &from))?;
+    }
+    Cmd::new("esbuild", node.esbuild()?)
+        .args(["entry.js", "--bundle", "--format=esm", "--outfile=index.js", "--log-level=warning"])
+        .args(["--external:cloudflare:*", "--external:./index_bg.wasm"])
+        .args((profile == Profile::Release).then_some("--minify"))
+        .dir(&making)
+        .run()
+        .await?;
+    let folder = repo.worker_build();
+    files::create_folder(&folder)?;
+    for file in BUILT {
+        let (from, to) = (making.join(file), folder.join(file));
+        fs::rename(&from, &to).map_err(Error::file("put in place", &to))?;
+    }
+    step.done();
+    Ok(())
+}
+
+/// The JavaScript half of the shell.
+const SCRIPTS: [&str; 2] = ["entry.js", "shell.js"];
+
+/// What a Worker consists of.
+const BUILT: [&str; 2] = ["index.js", "index_bg.wasm"];
+
+/// Compiles the crate, and says where the module is.
+async fn compile(
+    repo: &Repo,
+    target: &Path,
+    toolchain: &WasmToolchain,
+    profile: Profile,
+) -> Result<PathBuf, Error> {
+    toolchain
+        .apply(Cmd::new("cargo build", "cargo"))
+        .args(["build", "--package", "keypost-edge", "--lib", "--target", WASM, "--profile", profile.name()])
+        .dir(repo.root())
         .env("CARGO_TARGET_DIR", target)
-        .env("WASM_BINDGEN_BIN", &tools.wasm_bindgen)
-        .env("WASM_OPT_BIN", node.wasm_opt())
-        .env("ESBUILD_BIN", node.esbuild()?)
         .env_remove("RUSTFLAGS")
         .env_remove("CARGO_ENCODED_RUSTFLAGS")
         .cargo_progress()
         .run_shown()
         .await?;
-    step.done();
-    if profile == Profile::Release {
-        let wasm = repo.worker_build().join("index_bg.wasm");
-        let module = fs::read(&wasm).map_err(Error::file("read", &wasm))?;
-        if let Some(smaller) = wasm_names::without_names(&module) {
-            fs::write(&wasm, smaller).map_err(Error::file("write", &wasm))?;
-        }
-    }
-    Ok(())
+    Ok(target.join(WASM).join(profile.folder()).join("keypost_edge.wasm"))
+}
+
+const WASM: &str = "wasm32-unknown-unknown";
+
+/// Makes the module and JavaScript know each other. `web` is the form whose start is ours to call, and to call again.
+async fn bind(compiled: &Path, making: &Path, tools: &WorkerTools, profile: Profile) -> Result<(), Error> {
+    // The names of functions are an eighth of the Worker, and nobody reads them in production.
+    let without_names = ["--remove-name-section", "--remove-producers-section"];
+    Cmd::new("wasm-bindgen", &tools.wasm_bindgen)
+        .args([
+            "--target",
+            "web",
+            "--no-typescript",
+            "--omit-default-module-path",
+            "--out-name",
+            "keypost_edge",
+        ])
+        .arg("--experimental-reset-state-function")
+        .args(without_names.iter().filter(|_| profile == Profile::Release))
+        .arg("--out-dir")
+        .arg(making)
+        .arg(compiled)
+        .run()
+        .await
+}
+
+/// Makes it smaller and faster. The features are those that workerd has and the compiler uses.
+async fn optimise(wasm: &Path, optimised: &Path, target: &Path, node: &Node) -> Result<(), Error> {
+    const FEATURES: [&str; 7] = [
+        "mutable-globals",
+        "sign-ext",
+        "nontrapping-float-to-int",
+        "bulk-memory",
+        "multivalue",
+        "reference-types",
+        "exception-handling",
+    ];
+    // wasm-opt is a script that asks for `node`.
+    let bin = target.join("xtask-bin");
+    link_node(&bin, &node.node)?;
+    Cmd::new("wasm-opt", node.wasm_opt())
+        .args(["-O3", "--strip-debug"])
+        .args(FEATURES.map(|feature| format!("--enable-{feature}")))
+        .arg(wasm)
+        .arg("-o")
+        .arg(optimised)
+        .env("PATH", crate::command::path_with(&bin))
+        .run()
+        .await
 }
 
 /// A folder that holds nothing but `node`, to be first in `PATH` whatever else lies beside the real one.
@@ -171,20 +253,19 @@ fn sources(
     {
         sources.file(&repo.path(file))?;
     }
-    for folder in ["edge-worker/src", "shared/src"] {
+    for folder in ["edge-worker/src", "edge-worker/js", "shared/src"] {
         sources.folder(&repo.path(folder), &|_| false)?;
     }
     sources.text(&toolchain.key());
     sources.text(&tools.wasm_bindgen.to_string_lossy());
-    sources.text(&tools.worker_build.to_string_lossy());
-    sources.text(profile.flag());
+    sources.text(profile.name());
     Ok(sources.finish())
 }
 
 /// The sources and what became of them: a build that somebody has changed or removed is made again.
 fn stamp_of(sources: &str, folder: &Path) -> Result<String, Error> {
     let mut built = Fingerprint::default();
-    for file in ["index.js", "index_bg.wasm"] {
+    for file in BUILT {
         let path = folder.join(file);
         fs::metadata(&path).map_err(Error::file("find", &path))?;
         built.file(&path)?;

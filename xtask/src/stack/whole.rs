@@ -23,7 +23,7 @@ pub struct Parts {
     pub node: PathBuf,
     /// wrangler's entry point.
     pub wrangler: PathBuf,
-    /// The folder that worker-build made.
+    /// The folder with the built Worker.
     pub worker_build: PathBuf,
 }
 

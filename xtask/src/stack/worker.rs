@@ -29,7 +29,7 @@ pub struct WorkerOptions {
     pub node: PathBuf,
     /// wrangler's entry point.
     pub wrangler: PathBuf,
-    /// The folder that worker-build made.
+    /// The folder with the built Worker.
     pub build: PathBuf,
     /// The folder for its configuration and for what KV holds.
     pub state: PathBuf,
