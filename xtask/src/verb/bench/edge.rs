@@ -1,12 +1,13 @@
 //! What the Worker is measured at, and what it must not exceed.
 
-use std::sync::Arc;
-
-use keypost_shared::id::ClientId;
+use keypost_shared::{id::ClientId, kv_key::KvKey};
 
 use super::{
+    Wanted,
+    devices::{NEVER_SEEN, SEEN},
     fleet::{Fleet, FleetPool},
     kv::StandIn,
+    lists,
     load::{self, Expected, Requests},
     measure::{Measured, Subject},
     report::Row,
@@ -36,6 +37,8 @@ pub(super) struct Edge {
     pool: FleetPool,
     held: Vec<ClientId>,
     read: Vec<ClientId>,
+    /// What making its status lists took.
+    pub(super) lists: Row,
     resource_server: ClientId,
     /// A token of each of the held clients.
     tokens: Vec<String>,
@@ -59,21 +62,29 @@ impl Edge {
     ///
     /// # Errors
     /// When a document cannot be made, or the Worker does not start.
-    pub(super) async fn start(workerds: &Workerds, build: &WorkerBuild, fleet: Fleet) -> Result<Self, Error> {
+    pub(super) async fn start(
+        workerds: &Workerds,
+        build: &WorkerBuild,
+        fleet: &Fleet,
+        wanted: &Wanted,
+    ) -> Result<Self, Error> {
         let pool = fleet.pool(1)?;
         fleet.publish_pool(&pool)?;
+        let (lists, first_list) = lists::make(fleet, &pool)?;
+        fleet.kv.put(KvKey::Status(pool.id, 0).to_string(), first_list);
         let held = fleet.publish_clients(&pool, 0..HELD)?;
-        let read = fleet.publish_clients(&pool, HELD..HELD + MORE_THAN_HELD)?;
+        let read = if wanted.wants(TOKEN_READ) { MORE_THAN_HELD } else { 0 };
+        let read = fleet.publish_clients(&pool, HELD..HELD + read)?;
         let resource_server = fleet.publish_service(&pool, "introspect", HELD + MORE_THAN_HELD)?;
         let (kv, cache) = (StandIn::kv(&fleet.kv).await?, StandIn::cache().await?);
-        let script = script(build, &fleet, &kv, &cache);
+        let script = script(build, fleet, &kv, &cache);
         let worker = workerds.start(&script).await?;
         let mut tokens = Vec::new();
         for client in &held {
             let request = by_secret(&format!("/{}/oauth2/token", pool.id), client.as_str(), GRANT);
             tokens.push(access_token(&load::ask_once(&worker.address(), &request, TOKEN).await?)?);
         }
-        Ok(Self { worker, script, pool, held, read, resource_server, tokens, _kv: kv, _cache: cache })
+        Ok(Self { worker, script, pool, held, read, lists, resource_server, tokens, _kv: kv, _cache: cache })
     }
 
     /// What is measured of it.
@@ -111,9 +122,17 @@ impl Edge {
     }
 
     fn subject(&self, job: &'static str, texts: Vec<Vec<u8>>, expected: Expected) -> Subject {
-        let requests =
-            Requests { address: self.worker.address(), texts: Arc::new(texts), once: false, expected };
-        Subject { job, pid: self.worker.pid(), requests }
+        Subject::same(job, self.pid(), Requests::of(self.address(), texts, expected))
+    }
+
+    /// Where the Worker answers.
+    pub(super) fn address(&self) -> String {
+        self.worker.address()
+    }
+
+    /// The number of its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.worker.pid()
     }
 }
 
@@ -126,11 +145,16 @@ fn access_token(body: &str) -> Result<String, Error> {
     Ok(answer.access_token)
 }
 
+/// The jobs of the Worker that runs all the time.
+pub(super) const JOBS: [&str; 6] = [TOKEN_HELD, TOKEN_READ, JWKS, METADATA, STATUS_LIST, INTROSPECTION];
+
 /// Which yardstick each job is held against, and what the ratio may be.
-const TARGETS: [(&str, &str, f64); 7] = [
+pub(super) const TARGETS: [(&str, &str, f64); 9] = [
     (TOKEN_HELD, SIGN, 1.25),
     (TOKEN_HELD, OIDC_PROVIDER, 1.0),
     (TOKEN_READ, SIGN_WITH_KV, 1.25),
+    (SEEN, SIGN, 2.0),
+    (NEVER_SEEN, SIGN, 5.0),
     (JWKS, CONSTANT, 1.25),
     (METADATA, CONSTANT, 1.25),
     (STATUS_LIST, CONSTANT, 1.25),

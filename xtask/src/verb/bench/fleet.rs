@@ -2,7 +2,10 @@
 //! with their lists, and clients.
 
 use std::{
-    sync::atomic::{AtomicU64, Ordering},
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     thread,
 };
 
@@ -17,7 +20,9 @@ use keypost_shared::{
     jwk::{Jwk, JwkSet, SigningAlg},
     kv_key::KvKey,
     secret::SecretHash,
-    status_list::{STATUS_LIST_TTL, StatusBits, StatusBlock, StatusListClaims, list_url},
+    status_list::{
+        CompressedStatusList, STATUS_LIST_TTL, StatusBits, StatusBlock, StatusListClaims, list_url,
+    },
     time::UnixTime,
 };
 use rand_core::OsRng;
@@ -49,6 +54,8 @@ pub(super) struct Fleet {
     sealing_key: String,
     shared_secret: String,
     version: AtomicU64,
+    /// A status list in which nothing is revoked.
+    empty_list: Mutex<Option<CompressedStatusList>>,
     now: UnixTime,
 }
 
@@ -73,6 +80,7 @@ impl Fleet {
             sealing_key: random_text(),
             shared_secret: random_text(),
             version: AtomicU64::new(1_000),
+            empty_list: Mutex::default(),
             now,
         };
         let trust = TrustDocument { publisher_keys: vec![fleet.publisher.public().clone()] };
@@ -98,8 +106,7 @@ impl Fleet {
     /// # Errors
     /// When its key cannot be sealed.
     pub(super) fn pool(&self, number: u128) -> Result<FleetPool, Error> {
-        let id: PoolId =
-            format!("00000000-0000-4000-8000-{number:012}").parse().map_err(Error::malformed("a pool id"))?;
+        let id = pool_id(number)?;
         let signing = PrivateKey::generate(&mut OsRng);
         let sealing_keys =
             SealingKey::parse_list(&self.sealing_key).map_err(Error::malformed("a sealing key"))?;
@@ -146,18 +153,12 @@ impl Fleet {
         for shard in 0..SHARDS {
             self.publish(&KvKey::Revoked(pool.id, shard), &RevokedDocument::default())?;
         }
-        self.publish_status(pool, &StatusBits::new())?;
-        self.publish(&KvKey::Pool(pool.id), &pool.document)
-    }
-
-    /// Publishes the pool's first status list.
-    ///
-    /// # Errors
-    /// When it cannot be made.
-    pub(super) fn publish_status(&self, pool: &FleetPool, bits: &StatusBits) -> Result<(), Error> {
-        let text = self.status_list(pool, 0, bits)?;
+        let text = match &mut *self.empty_list.lock().unwrap_or_else(PoisonError::into_inner) {
+            Some(bits) => self.status_list(pool, 0, bits)?,
+            none => self.status_list(pool, 0, none.insert(StatusBits::new().compress()))?,
+        };
         self.kv.put(KvKey::Status(pool.id, 0).to_string(), text);
-        Ok(())
+        self.publish(&KvKey::Pool(pool.id), &pool.document)
     }
 
     /// One of the pool's status lists, signed.
@@ -168,14 +169,14 @@ impl Fleet {
         &self,
         pool: &FleetPool,
         number: u32,
-        bits: &StatusBits,
+        bits: &CompressedStatusList,
     ) -> Result<String, Error> {
         let claims = StatusListClaims {
             sub: list_url(&pool.document.issuer, number),
             iat: self.now,
             exp: self.now + WINDOW,
             ttl: STATUS_LIST_TTL,
-            status_list: bits.compress(),
+            status_list: bits.clone(),
         };
         pool.signing.sign_status_list(&claims).map_err(Error::malformed("a status list"))
     }
@@ -198,9 +199,9 @@ impl Fleet {
     pub(super) fn publish_clients(
         &self,
         pool: &FleetPool,
-        devices: std::ops::Range<u32>,
+        devices: impl IntoIterator<Item = u32>,
     ) -> Result<Vec<ClientId>, Error> {
-        let devices: Vec<u32> = devices.collect();
+        let devices: Vec<u32> = devices.into_iter().collect();
         let workers = thread::available_parallelism().map_or(1, usize::from);
         let share = devices.len().div_ceil(workers).max(1);
         thread::scope(|scope| {
@@ -249,6 +250,14 @@ impl Fleet {
         let next_update = expires.then(|| self.now + WINDOW);
         Stamp { version, iat: self.now, next_update }
     }
+}
+
+/// The id of the pool of this number.
+///
+/// # Errors
+/// Where the number has more than twelve digits.
+pub(super) fn pool_id(number: u128) -> Result<PoolId, Error> {
+    format!("00000000-0000-4000-8000-{number:012}").parse().map_err(Error::malformed("a pool id"))
 }
 
 /// The id of a device.

@@ -21,20 +21,29 @@ pub(super) const CONNECTIONS: usize = 16;
 const PATIENCE: Duration = Duration::from_secs(30);
 
 /// What to ask, again and again.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Requests {
     /// `127.0.0.1:PORT`.
     pub(super) address: String,
     /// Whole requests as they go over the wire.
     pub(super) texts: Arc<Vec<Vec<u8>>>,
+    /// Which one is next: a run goes on where the one before has ended.
+    pub(super) next: Arc<AtomicUsize>,
     /// Whether each may be sent once only: then the run ends with the last of them.
     pub(super) once: bool,
     /// What each answer must be.
     pub(super) expected: Expected,
 }
 
+impl Requests {
+    /// Requests that may be sent again and again.
+    pub(super) fn of(address: String, texts: Vec<Vec<u8>>, expected: Expected) -> Self {
+        Self { address, texts: Arc::new(texts), next: Arc::default(), once: false, expected }
+    }
+}
+
 /// What an answer must be.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 pub(super) struct Expected {
     /// The status.
     pub(super) status: u16,
@@ -88,7 +97,6 @@ pub(super) const FORM: &str = "application/x-www-form-urlencoded";
 /// # Errors
 /// When an answer is not as expected, or does not come.
 pub(super) async fn run(requests: &Requests, connections: usize, duration: Duration) -> Result<Load, Error> {
-    let next = Arc::new(AtomicUsize::new(0));
     let mut open = Vec::new();
     for _ in 0..connections {
         open.push(connect(&requests.address).await?);
@@ -96,7 +104,7 @@ pub(super) async fn run(requests: &Requests, connections: usize, duration: Durat
     let started = Instant::now();
     let mut tasks = JoinSet::new();
     for stream in open {
-        tasks.spawn(ask(stream, requests.clone(), next.clone(), started + duration));
+        tasks.spawn(ask(stream, requests.clone(), started + duration));
     }
     let mut latencies = Vec::new();
     while let Some(finished) = tasks.join_next().await {
@@ -108,16 +116,11 @@ pub(super) async fn run(requests: &Requests, connections: usize, duration: Durat
     Ok(Load { requests: latencies.len(), took, latencies })
 }
 
-async fn ask(
-    mut stream: TcpStream,
-    requests: Requests,
-    next: Arc<AtomicUsize>,
-    end: Instant,
-) -> Result<Vec<Duration>, Error> {
+async fn ask(mut stream: TcpStream, requests: Requests, end: Instant) -> Result<Vec<Duration>, Error> {
     let mut incoming = Incoming::default();
     let mut latencies = Vec::new();
     while Instant::now() < end {
-        let number = next.fetch_add(1, Ordering::Relaxed);
+        let number = requests.next.fetch_add(1, Ordering::Relaxed);
         let at = if requests.once { number } else { number % requests.texts.len().max(1) };
         let Some(text) = requests.texts.get(at) else { break };
         let asked = Instant::now();

@@ -1,6 +1,6 @@
 //! Runs that alternate, and what they have in the middle: whatever else the machine does meets all subjects alike.
 
-use std::time::Duration;
+use std::{future::Future, pin::Pin, time::Duration};
 
 use super::{
     load::{self, Load, Requests},
@@ -15,6 +15,8 @@ pub(super) struct Pace {
     pub(super) rounds: usize,
     /// How long a run takes.
     pub(super) run: Duration,
+    /// How many requests a run has whose requests must each be made for it.
+    pub(super) fresh_requests: usize,
     /// How long a subject is warmed up: workerd compiles what is hot once more, in the background.
     pub(super) warm_up: Duration,
 }
@@ -26,7 +28,24 @@ pub(super) struct Subject {
     /// The process that does it.
     pub(super) pid: u32,
     /// What it is asked.
-    pub(super) requests: Requests,
+    requests: Requests,
+    /// What makes the requests of the next run, where none may be sent twice.
+    refill: Option<Refill>,
+}
+
+/// Makes the requests of a run.
+pub(super) type Refill = Box<dyn FnMut() -> Pin<Box<dyn Future<Output = Result<Requests, Error>>>>>;
+
+impl Subject {
+    /// One that is asked the same in every run.
+    pub(super) fn same(job: &'static str, pid: u32, requests: Requests) -> Self {
+        Self { job, pid, requests, refill: None }
+    }
+
+    /// One whose requests are made for each run.
+    pub(super) fn fresh(job: &'static str, pid: u32, refill: Refill) -> Self {
+        Self { job, pid, requests: Requests::default(), refill: Some(refill) }
+    }
 }
 
 /// What the runs of a subject have shown: the middle of each figure.
@@ -66,6 +85,9 @@ struct Run {
 }
 
 async fn run(subject: &mut Subject, duration: Duration) -> Result<Run, Error> {
+    if let Some(refill) = &mut subject.refill {
+        subject.requests = refill().await?;
+    }
     let before = usage::cpu_time(subject.pid)?;
     let load = load::run(&subject.requests, load::CONNECTIONS, duration).await?;
     let cpu = usage::cpu_time(subject.pid)?.saturating_sub(before);

@@ -3,9 +3,14 @@
 //! Every server is a process of its own in plain `workerd serve`; the runs alternate, and what counts is the CPU time of
 //! the server's process for each request, which a busy machine spoils least.
 
+mod chains;
+mod control_plane;
+mod devices;
 mod edge;
 mod fleet;
+mod growth;
 mod kv;
+mod lists;
 mod load;
 mod measure;
 mod report;
@@ -24,6 +29,7 @@ use keypost_shared::time::UnixTime;
 use time::{OffsetDateTime, format_description::well_known::Rfc3339};
 
 use self::{
+    devices::Devices,
     edge::Edge,
     fleet::Fleet,
     measure::{Measured, Pace, Subject},
@@ -60,15 +66,28 @@ impl BenchOptions {
     fn pace(&self) -> Pace {
         let seconds = Duration::from_secs_f64;
         if self.quick {
-            Pace { rounds: 5, run: seconds(0.8), warm_up: seconds(0.8) }
+            Pace { rounds: 5, run: seconds(0.8), warm_up: seconds(0.8), fresh_requests: 400 }
         } else {
-            Pace { rounds: 7, run: seconds(3.0), warm_up: seconds(3.0) }
+            Pace { rounds: 7, run: seconds(3.0), warm_up: seconds(3.0), fresh_requests: 1_000 }
         }
     }
+}
 
+/// Which jobs are wanted: those that somebody has named, with the yardsticks that their targets are held against, or all.
+#[derive(Clone, Debug)]
+struct Wanted(Vec<String>);
+
+impl Wanted {
     fn wants(&self, job: &str) -> bool {
-        self.job.is_empty()
-            || self.job.iter().any(|wanted| job.to_lowercase().contains(&wanted.to_lowercase()))
+        let named = |job: &str| {
+            let job = job.to_lowercase();
+            self.0.is_empty() || self.0.iter().any(|part| job.contains(&part.to_lowercase()))
+        };
+        named(job) || edge::TARGETS.iter().any(|(own, yardstick, _)| *yardstick == job && named(own))
+    }
+
+    fn wants_any<'a>(&self, jobs: impl IntoIterator<Item = &'a str>) -> bool {
+        jobs.into_iter().any(|job| self.wants(job))
     }
 }
 
@@ -78,43 +97,103 @@ impl BenchOptions {
 /// When something does not build or start, or a server gives a wrong answer. A missed target is no error.
 pub async fn run(repo: &Repo, xtask: &Path, options: &BenchOptions) -> Result<(), Error> {
     heading("set-up");
-    let at = now();
+    let (at, wanted, pace) = (now(), Wanted(options.job.clone()), options.pace());
     let node = Node::ensure(repo).await?;
-    let build = WorkerBuild::ensure(repo, &Cache::open()?, &node, Profile::Release).await?;
     let state = repo.scratch().join("bench");
     let workerds = Workerds::new(xtask, &node, &repo.path("wrangler.toml"), state.clone())?;
+    let bench = Bench { repo, xtask, node, state, workerds, wanted, pace };
 
-    let step = Step::quiet("the yardsticks");
-    let yardsticks = Yardsticks::start(repo, &workerds, &node, xtask, &state).await?;
-    step.done();
-    let step = Step::quiet("a fleet, signed, and the Worker");
-    let edge = Edge::start(&workerds, &build, Fleet::new(UnixTime(at.unix_timestamp()))?).await?;
-    step.done();
-
-    heading("measuring");
-    let mut rows = vec![start::size(&build)];
-    if options.wants(start::FIRST_TOKEN) {
-        let step = Step::quiet("cold isolates");
-        rows.push(start::first_token(repo, &workerds, &edge).await?);
-        step.done();
+    let mut rows = bench.workers(UnixTime(at.unix_timestamp())).await?;
+    if bench.wanted.wants_any(control_plane::JOBS) {
+        heading("the control plane");
+        rows.extend(control_plane::rows(repo, xtask, &bench.state, pace).await?);
     }
-    rows.retain(|row| options.wants(&row.job));
-    let mut subjects: Vec<Subject> = yardsticks.subjects();
-    subjects.extend(edge.subjects());
-    subjects.retain(|subject| options.wants(subject.job));
-    let step = Step::quiet(format!("{} jobs, in turn", subjects.len()));
-    let measured = measure::alternate(subjects, options.pace()).await?;
-    step.done();
+    rows.retain(|row| bench.wanted.wants(&row.job));
 
-    let rows: Vec<Row> = plain_rows(&measured).chain(edge::rows(&measured)).chain(rows).collect();
     super::print(&report::table(&rows));
     if let Some(path) = &options.json {
         report::write_json(path, &rows)?;
     }
-    let at = at.format(&Rfc3339).map_err(Error::malformed("the time"))?;
-    let kept = report::keep(repo, &at, options.quick, &rows).await?;
-    heading(&format!("written to {kept}"));
+    // Parts are for whoever works on one.
+    if options.job.is_empty() {
+        let at = at.format(&Rfc3339).map_err(Error::malformed("the time"))?;
+        let kept = report::keep(repo, &at, options.quick, &rows).await?;
+        heading(&format!("written to {kept}"));
+    }
     Ok(())
+}
+
+/// A run of it all.
+struct Bench<'a> {
+    repo: &'a Repo,
+    xtask: &'a Path,
+    node: Node,
+    state: PathBuf,
+    workerds: Workerds,
+    wanted: Wanted,
+    pace: Pace,
+}
+
+impl Bench<'_> {
+    /// Everything that runs in workerd, and yardstick (d).
+    async fn workers(&self, now: UnixTime) -> Result<Vec<Row>, Error> {
+        let wanted = &self.wanted;
+        let certificates = wanted.wants_any([devices::SEEN, devices::NEVER_SEEN]);
+        let growth = wanted.wants_any(growth::jobs());
+        let alone = wanted.wants_any([start::SIZE, start::FIRST_TOKEN, lists::JOB]);
+
+        let step = Step::quiet("the yardsticks");
+        let started =
+            Yardsticks::start(self.repo, &self.workerds, &self.node, self.xtask, &self.state, wanted);
+        let yardsticks = started.await?;
+        step.done();
+        let mut subjects = yardsticks.subjects();
+        let (mut rows, mut grown) = (Vec::new(), Vec::new());
+        if !(certificates || growth || alone || wanted.wants_any(edge::JOBS)) {
+            let measured = self.measure(subjects, self.pace).await?;
+            return Ok(plain_rows(&measured).collect());
+        }
+
+        let build = WorkerBuild::ensure(self.repo, &Cache::open()?, &self.node, Profile::Release).await?;
+        let step = Step::quiet("a fleet, signed, and the Worker");
+        let fleet = Fleet::new(now)?;
+        let edge = Edge::start(&self.workerds, &build, &fleet, wanted).await?;
+        step.done();
+        subjects.extend(edge.subjects());
+        if certificates {
+            let step = Step::quiet("devices with certificates");
+            let devices = Devices::make(self.repo, &self.node, &self.state, &fleet, self.pace).await?;
+            subjects.extend(devices.subjects(&edge));
+            step.done();
+        }
+
+        heading("measuring");
+        rows.push(start::size(&build));
+        if wanted.wants(start::FIRST_TOKEN) {
+            let step = Step::quiet("cold isolates");
+            rows.push(start::first_token(self.repo, &self.workerds, &edge).await?);
+            step.done();
+        }
+        rows.push(edge.lists.clone());
+        let measured = self.measure(subjects, self.pace).await?;
+        if growth {
+            let pace = Pace { rounds: 3, ..self.pace };
+            let step = Step::quiet("larger fleets");
+            let subjects = growth::subjects(&fleet, &edge, pace)?;
+            step.done();
+            grown = self.measure(subjects, pace).await?;
+        }
+        let first = plain_rows(&measured).chain(edge::rows(&measured));
+        Ok(first.chain(rows).chain(growth::rows(&grown)).collect())
+    }
+
+    async fn measure(&self, mut subjects: Vec<Subject>, pace: Pace) -> Result<Vec<Measured>, Error> {
+        subjects.retain(|subject| self.wanted.wants(subject.job));
+        let step = Step::quiet(format!("{} jobs, in turn", subjects.len()));
+        let measured = measure::alternate(subjects, pace).await?;
+        step.done();
+        Ok(measured)
+    }
 }
 
 /// What has no target: the yardsticks.

@@ -54,6 +54,18 @@ impl Row {
         self.judge(ratio, at_most)
     }
 
+    /// With these latencies, in milliseconds.
+    #[must_use]
+    pub(super) fn latencies(self, p50: f64, p99: f64) -> Self {
+        Self { p50_ms: Some(rounded(p50, 2)), p99_ms: Some(rounded(p99, 2)), ..self }
+    }
+
+    /// Shown beside another, without a target.
+    #[must_use]
+    pub(super) fn beside(self, own: &Measured, other: &Measured) -> Self {
+        Self { target: None, met: None, ..self.against(own, other, f64::INFINITY) }
+    }
+
     /// A figure that has a limit of its own.
     pub(super) fn limited(job: &str, limit: &str, ratio: f64) -> Self {
         Self { job: job.to_owned(), ratio_to: Some(limit.to_owned()), ..Self::default() }.judge(ratio, 1.0)

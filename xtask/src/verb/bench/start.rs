@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{Error, repo::Repo, setup::worker::WorkerBuild};
 
-const SIZE: &str = "Worker size";
+pub(super) const SIZE: &str = "Worker size";
 pub(super) const FIRST_TOKEN: &str = "first token in a cold isolate";
 
 const MAX_SIZE: f64 = 400.0 * 1024.0;

@@ -1,6 +1,9 @@
 //! The yardsticks: what others need for the same, in the same run. Their sources are in `bench/yardsticks`.
 
-use std::{path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use base64ct::{Base64, Base64UrlUnpadded, Encoding as _};
 use keypost_shared::{host::PrivateKey, secret::SecretHash};
@@ -9,6 +12,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
 use super::{
+    Wanted,
     fleet::SECRET,
     kv::{Kv, StandIn},
     load::{self, Expected, FORM, Requests},
@@ -37,8 +41,10 @@ pub(super) const TOKEN_ENDPOINT: &str = "(e) JavaScript, a token endpoint";
 
 const CLIENT: &str = "bench-client";
 
-/// How many clients yardstick (c) reads, each as long as one of Keypost's.
+/// How many clients yardstick (c) reads.
 const CLIENTS: usize = 4_096;
+/// How long each is: about as long as one of Keypost's.
+const RECORD: usize = 1_500;
 
 /// What an answer with a token must be.
 pub(super) const TOKEN: Expected = Expected { status: 200, holds: "\"access_token\":\"ey" };
@@ -46,16 +52,21 @@ pub(super) const TOKEN: Expected = Expected { status: 200, holds: "\"access_toke
 /// The running yardsticks.
 #[derive(Debug)]
 pub(super) struct Yardsticks {
-    constant: Workerd,
-    sign: Workerd,
-    sign_with_kv: Workerd,
-    token_endpoint: Workerd,
-    oidc_provider: OidcProvider,
+    workers: Vec<(Workerd, Asked)>,
+    oidc_provider: Option<OidcProvider>,
     _kv: StandIn,
 }
 
+/// What a yardstick is asked.
+#[derive(Debug)]
+struct Asked {
+    job: &'static str,
+    texts: Vec<Vec<u8>>,
+    expected: Expected,
+}
+
 impl Yardsticks {
-    /// Starts all of them.
+    /// Starts those that are wanted.
     ///
     /// # Errors
     /// When one does not start.
@@ -63,67 +74,78 @@ impl Yardsticks {
         repo: &Repo,
         workerds: &Workerds,
         node: &Node,
-        xtask: &std::path::Path,
-        state: &std::path::Path,
+        xtask: &Path,
+        state: &Path,
+        wanted: &Wanted,
     ) -> Result<Self, Error> {
         let key = signing_key()?;
         let kv = Kv::default();
         for number in 0..CLIENTS {
-            kv.put(client_name(number), "x".repeat(1_300));
+            kv.put(client_name(number), "x".repeat(RECORD));
         }
         let stand_in = StandIn::kv(&kv).await?;
-        let hash = SecretHash::of(SECRET.as_bytes());
-        let hash = Base64UrlUnpadded::encode_string(hash.as_bytes());
-        let clients = json!({CLIENT: {"sha256": hash, "scope": "device", "device": "pos-0000001"}});
-        let signs = |name, file, more: Vec<(&'static str, String)>, kv: Option<String>| Script {
-            name,
-            modules: modules(repo, &[file, "jwt.js"]),
-            vars: [("SIGNING_KEY", key.to_string())].into_iter().chain(more).collect(),
-            kv,
-            cache: None,
+        let mut workers = Vec::new();
+        for (script, asked) in workers_of(repo, &key, &stand_in) {
+            if wanted.wants(asked.job) {
+                workers.push((workerds.start(&script).await?, asked));
+            }
+        }
+        let oidc_provider = if wanted.wants(OIDC_PROVIDER) {
+            Some(OidcProvider::start(repo, node, xtask, state, &key).await?)
+        } else {
+            None
         };
-        let constant = workerds.start(&constant(repo)).await?;
-        let sign = workerds.start(&signs("sign", "sign.js", vec![], None)).await?;
-        let with_kv = signs("sign-with-kv", "sign-with-kv.js", vec![], Some(stand_in.address.clone()));
-        let sign_with_kv = workerds.start(&with_kv).await?;
-        let endpoint =
-            signs("token-endpoint", "token-endpoint.js", vec![("CLIENTS", clients.to_string())], None);
-        let token_endpoint = workerds.start(&endpoint).await?;
-        let oidc_provider = OidcProvider::start(repo, node, xtask, state, &key).await?;
-        Ok(Self { constant, sign, sign_with_kv, token_endpoint, oidc_provider, _kv: stand_in })
+        Ok(Self { workers, oidc_provider, _kv: stand_in })
     }
 
     /// What is measured of them.
     pub(super) fn subjects(&self) -> Vec<Subject> {
-        let same = |job, pid, address, texts, expected| {
-            let requests = Requests { address, texts: Arc::new(texts), once: false, expected };
-            Subject { job, pid, requests }
-        };
-        let workerd = |job, worker: &Workerd, texts, expected| {
-            same(job, worker.pid(), worker.address(), texts, expected)
-        };
-        let constant = Expected { status: 200, holds: "\"ok\"" };
-        let read =
-            (0..CLIENTS).map(|number| load::post(&format!("/{}", client_name(number)), FORM, "", GRANT));
-        vec![
-            workerd(CONSTANT, &self.constant, vec![load::get("/")], constant),
-            workerd(SIGN, &self.sign, vec![load::post("/", FORM, "", GRANT)], TOKEN),
-            workerd(SIGN_WITH_KV, &self.sign_with_kv, read.collect(), TOKEN),
-            same(
-                OIDC_PROVIDER,
-                self.oidc_provider.process.pid(),
-                self.oidc_provider.address(),
-                vec![by_secret("/token", CLIENT, GRANT)],
-                TOKEN,
-            ),
-            workerd(
-                TOKEN_ENDPOINT,
-                &self.token_endpoint,
-                vec![by_secret("/oauth2/token", CLIENT, GRANT)],
-                TOKEN,
-            ),
-        ]
+        let mut subjects = Vec::new();
+        for (worker, Asked { job, texts, expected }) in &self.workers {
+            let requests = Requests::of(worker.address(), texts.clone(), *expected);
+            subjects.push(Subject::same(job, worker.pid(), requests));
+        }
+        if let Some(node) = &self.oidc_provider {
+            let texts = vec![by_secret("/token", CLIENT, GRANT)];
+            let requests = Requests::of(node.address(), texts, TOKEN);
+            subjects.push(Subject::same(OIDC_PROVIDER, node.process.pid(), requests));
+        }
+        subjects
     }
+}
+
+/// The yardsticks that are Workers, and what each is asked.
+fn workers_of(repo: &Repo, key: &Value, kv: &StandIn) -> Vec<(Script, Asked)> {
+    let hash = Base64UrlUnpadded::encode_string(SecretHash::of(SECRET.as_bytes()).as_bytes());
+    let clients = json!({CLIENT: {"sha256": hash, "scope": "device", "device": "pos-0000001"}});
+    let signs = |name, file| Script {
+        name,
+        modules: modules(repo, &[file, "jwt.js"]),
+        vars: vec![("SIGNING_KEY", key.to_string()), ("CLIENTS", clients.to_string())],
+        kv: None,
+        cache: None,
+    };
+    let read = (0..CLIENTS).map(|number| load::post(&format!("/{}", client_name(number)), FORM, "", GRANT));
+    let constant_answer = Expected { status: 200, holds: "\"ok\"" };
+    vec![
+        (constant(repo), Asked { job: CONSTANT, texts: vec![load::get("/")], expected: constant_answer }),
+        (
+            signs("sign", "sign.js"),
+            Asked { job: SIGN, texts: vec![load::post("/", FORM, "", GRANT)], expected: TOKEN },
+        ),
+        (
+            Script { kv: Some(kv.address.clone()), ..signs("sign-with-kv", "sign-with-kv.js") },
+            Asked { job: SIGN_WITH_KV, texts: read.collect(), expected: TOKEN },
+        ),
+        (
+            signs("token-endpoint", "token-endpoint.js"),
+            Asked {
+                job: TOKEN_ENDPOINT,
+                texts: vec![by_secret("/oauth2/token", CLIENT, GRANT)],
+                expected: TOKEN,
+            },
+        ),
+    ]
 }
 
 /// Yardstick (a).
@@ -166,13 +188,7 @@ struct OidcProvider {
 }
 
 impl OidcProvider {
-    async fn start(
-        repo: &Repo,
-        node: &Node,
-        xtask: &std::path::Path,
-        state: &std::path::Path,
-        key: &Value,
-    ) -> Result<Self, Error> {
+    async fn start(repo: &Repo, node: &Node, xtask: &Path, state: &Path, key: &Value) -> Result<Self, Error> {
         install(repo).await?;
         let port = Port::free(None)?;
         let mut spec = Spec::new("oidc-provider", &node.node, state.join("oidc-provider.log"))
