@@ -67,12 +67,19 @@ struct ClientAppAnswer<'a> {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+}
+
+/// A client app that has just been created.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CreatedClientApp)]
+struct CreatedClientAppAnswer<'a> {
+    #[serde(flatten)]
+    client_app: ClientAppAnswer<'a>,
     /// Shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    client_app_api_key: Option<&'a str>,
-    /// Whether the edge can know the key.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    published: Option<bool>,
+    client_app_api_key: &'a str,
+    /// Whether the edge can know it.
+    published: bool,
 }
 
 /// A key of a client app.
@@ -101,8 +108,6 @@ impl<'a> From<&'a ClientApp> for ClientAppAnswer<'a> {
             signup_metadata_keys: app.signup_metadata_keys.as_deref(),
             created_at: app.created_at,
             updated_at: app.updated_at,
-            client_app_api_key: None,
-            published: None,
         }
     }
 }
@@ -114,7 +119,7 @@ impl<'a> From<&'a ClientApp> for ClientAppAnswer<'a> {
     operation_id = "createClientApp",
     tag = "Single sign-on: client apps",
     request_body = ClientAppSettings,
-    responses((status = 201, body = Envelope<ClientAppAnswer>))
+    responses((status = 201, body = Envelope<CreatedClientAppAnswer>))
 )]
 async fn create(
     State(app): State<App>,
@@ -125,10 +130,10 @@ async fn create(
     let (created, key) = client_app::create(&mut creation.change, &org.scope, settings).await?;
     let wait = async |marks| client_app::wait_until_published(app.context(), marks).await;
     let answer = |published| {
-        let answer = ClientAppAnswer {
-            client_app_api_key: Some(key.expose()),
-            published: Some(published),
-            ..ClientAppAnswer::from(&created)
+        let answer = CreatedClientAppAnswer {
+            client_app: ClientAppAnswer::from(&created),
+            client_app_api_key: key.expose(),
+            published,
         };
         Envelope::of("The client app has been created", answer)
     };

@@ -54,9 +54,17 @@ struct OrganizationAnswer {
     created_at: OffsetDateTime,
     #[serde(with = "time::serde::rfc3339")]
     updated_at: OffsetDateTime,
+}
+
+/// An organization that has just been created.
+#[derive(Serialize, ToSchema)]
+#[serde(rename_all = "camelCase")]
+#[schema(as = CreatedOrganization)]
+struct CreatedOrganizationAnswer<'a> {
+    #[serde(flatten)]
+    organization: OrganizationAnswer,
     /// Shown this once.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    org_owner_api_key: Option<String>,
+    org_owner_api_key: &'a str,
 }
 
 /// A key of an organization.
@@ -82,7 +90,6 @@ impl OrganizationAnswer {
             published,
             created_at: organization.created_at,
             updated_at: organization.updated_at,
-            org_owner_api_key: None,
         }
     }
 }
@@ -94,7 +101,7 @@ impl OrganizationAnswer {
     operation_id = "createOwnOrganization",
     tag = "Single sign-on: organizations",
     request_body = NewOrganization,
-    responses((status = 201, body = Envelope<OrganizationAnswer>))
+    responses((status = 201, body = Envelope<CreatedOrganizationAnswer>))
 )]
 async fn create(
     State(app): State<App>,
@@ -108,8 +115,8 @@ async fn create(
     let answer = |published| {
         let organization = founded.organization.clone();
         let listed = Listed { organization, sso_pool: Some(founded.sso_pool), published };
-        let answer = OrganizationAnswer::new(&app, listed);
-        let answer = OrganizationAnswer { org_owner_api_key: Some(key.expose().to_owned()), ..answer };
+        let organization = OrganizationAnswer::new(&app, listed);
+        let answer = CreatedOrganizationAnswer { organization, org_owner_api_key: key.expose() };
         Envelope::of("The organization has been created", answer)
     };
     Ok(creation.finish_after(&app, None, wait, answer).await?)

@@ -9,7 +9,7 @@ use keypost::service::change::Change;
 use keypost::service::sso::session::{self, PairFor, SessionError, SignInFrom, TokenPair};
 use keypost::store::sso::user::{self, NameKeys, User, UserStatus};
 use keypost::store::sso::{owner, pool};
-use keypost_shared::document::PoolDocument;
+use keypost_shared::document::{ClientDocument, PoolDocument};
 use keypost_shared::id::{PoolId, SsoAppId, UserId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::secret::SecretText;
@@ -341,6 +341,24 @@ async fn a_key_that_is_rotated_counts_for_the_overlap_and_no_longer() {
     assert_eq!(third["previousExpiresAt"], Value::Null);
     let third = third["orgOwnerApiKey"].as_str().unwrap();
     assert_eq!((read(second).await.as_u16(), read(third).await.as_u16()), (401, 200));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_client_apps_rotated_key_reaches_the_edge() {
+    let acme = Acme::start().await;
+    let (app, _) = acme.client_app("A").await;
+    let path = format!("{APP}/{app}/rotate-key");
+    let rotated = data(&acme.owner_asks("POST", &path, None).await, 200);
+    assert!(rotated["clientAppApiKey"].as_str().unwrap().starts_with("app_"));
+    assert_eq!(rotated["published"], true);
+    let key = KvKey::Client(acme.pool, app.into());
+    let document =
+        acme.app.kv.verified::<ClientDocument>(&acme.app.publisher.root, &key).await.unwrap().document;
+    assert_eq!(document.secrets.len(), 2);
+    assert_eq!(document.secrets.iter().filter(|secret| secret.expires_at.is_some()).count(), 1);
+    data(&acme.owner_asks("DELETE", &format!("{APP}/{app}"), None).await, 200);
+    acme.nothing_waits().await;
+    assert_eq!(acme.app.kv.get(&key), None);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
