@@ -177,7 +177,8 @@ impl Bench<'_> {
         rows.push(edge.lists.clone());
         let measured = self.measure(subjects, self.pace).await?;
         if growth {
-            let pace = Pace { rounds: 3, ..self.pace };
+            // Documents take longer to sign than to read.
+            let pace = Pace { rounds: 3, fresh_requests: self.pace.fresh_requests / 3, ..self.pace };
             let step = Step::quiet("larger fleets");
             let subjects = growth::subjects(&fleet, &edge, pace)?;
             step.done();
