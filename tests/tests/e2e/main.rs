@@ -29,6 +29,7 @@ mod revocation_edge;
 mod secret_rotation;
 mod service_clients;
 mod sso_edge;
+mod sso_openid;
 mod standard_clients;
 mod stolen_publisher_key;
 mod token_errors;
