@@ -45,8 +45,11 @@ pub enum BrokenHash {
 pub(super) struct Memory(Vec<Block>);
 
 impl Memory {
-    pub(super) fn kib(&self) -> usize {
-        self.0.len()
+    /// Gives memory back beyond what a hash of this cost needs, which an older hash has needed.
+    pub(super) fn keep_at_most(&mut self, cost: PasswordCost) {
+        if !u32::try_from(self.0.len()).is_ok_and(|kib| kib <= cost.memory_kib()) {
+            *self = Self::default();
+        }
     }
 
     fn blocks(&mut self, params: &Params) -> Result<&mut [Block], argon2::Error> {
@@ -215,6 +218,11 @@ mod tests {
         let password = Password::typed("a good password");
         let first = hash(&password, &[1; SALT_LENGTH], cost(64, 1), &mut memory).unwrap();
         let again = hash(&password, &[1; SALT_LENGTH], cost(64, 1), &mut memory).unwrap();
-        assert_eq!((first.expose(), memory.kib()), (again.expose(), 64));
+        assert_eq!((first.expose(), memory.0.len()), (again.expose(), 64));
+        memory.keep_at_most(cost(64, 1));
+        assert_eq!(memory.0.len(), 64);
+        hash(&password, &[1; SALT_LENGTH], cost(128, 1), &mut memory).unwrap();
+        memory.keep_at_most(cost(64, 1));
+        assert_eq!(memory.0.len(), 0, "what an older hash needed is given back");
     }
 }

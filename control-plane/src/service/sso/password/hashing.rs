@@ -1,15 +1,16 @@
 //! Hashing under load: as many passwords at once as the machine has cores, a queue that ends, and memory that is used
-//! again.
+//! again. What else the machine does comes first: a storm of sign-ins takes the time that is left.
 
 use std::num::NonZeroUsize;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::mpsc::{Receiver, Sender, channel};
 use std::sync::{Arc, Mutex};
-use std::thread::available_parallelism;
+use std::thread::{self, available_parallelism};
 use std::time::{Duration, Instant};
 
 use keypost_shared::secret::SecretText;
 use rand_core::CryptoRngCore;
-use tokio::sync::Semaphore;
-use tokio::task::spawn_blocking;
+use tokio::sync::{Semaphore, oneshot};
 
 use super::cost::PasswordCost;
 use super::hash::{self, BrokenHash, Memory, SALT_LENGTH, Verdict};
@@ -18,21 +19,26 @@ use crate::metrics::Metrics;
 
 /// How many may wait for each of the cores. Of hashes that take 30 ms, that is a wait of 3 s.
 const WAITING_PER_CORE: usize = 100;
+/// How far behind everything else the threads stand that hash (setpriority(2)): a tenth of the time that another thread gets
+/// which wants to run too.
+#[cfg(target_os = "linux")]
+const NICENESS: i32 = 10;
 
-/// Hashes and checks passwords. Clones share the same cores, queue and memory.
+/// Hashes and checks passwords. Clones share the same threads and queue.
 #[derive(Clone)]
 pub struct Passwords(Arc<Inner>);
 
 struct Inner {
     cost: PasswordCost,
     dummy: SecretText,
-    /// Who works or waits.
+    /// Who is hashed or waits.
     places: Arc<Semaphore>,
-    /// Who works.
-    cores: Arc<Semaphore>,
-    memory: Mutex<Vec<Memory>>,
+    /// To the threads, which end when nobody can send any more.
+    jobs: Sender<Job>,
     metrics: Metrics,
 }
+
+type Job = Box<dyn FnOnce(&mut Memory) + Send>;
 
 /// Why a password was not hashed or checked.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -59,12 +65,22 @@ impl Passwords {
 
     /// On so many cores, each of which may keep so many waiting.
     fn on(cost: PasswordCost, metrics: Metrics, cores: usize, waiting: usize) -> Self {
+        let (jobs, queue) = channel();
+        let queue = Arc::new(Mutex::new(queue));
+        let start = |_: &usize| {
+            let queue = queue.clone();
+            let started =
+                thread::Builder::new().name("password".to_owned()).spawn(move || work(&queue, cost));
+            started
+                .inspect_err(|error| tracing::error!(%error, "a thread that hashes was not started"))
+                .is_ok()
+        };
+        let threads = (0..cores).filter(start).count();
         Self(Arc::new(Inner {
             cost,
             dummy: hash::dummy(cost),
-            places: Arc::new(Semaphore::new(cores * (1 + waiting))),
-            cores: Arc::new(Semaphore::new(cores)),
-            memory: Mutex::default(),
+            places: Arc::new(Semaphore::new(threads * (1 + waiting))),
+            jobs,
             metrics,
         }))
     }
@@ -94,7 +110,7 @@ impl Passwords {
         Ok(if exists { verdict } else { Verdict::Wrong })
     }
 
-    /// What has begun goes on even if nobody waits for it any more, and keeps its place until then.
+    /// What waits is done even if nobody waits for it any more, and keeps its place until then.
     async fn run<T: Send + 'static>(
         &self,
         work: impl FnOnce(&mut Memory) -> Result<T, BrokenHash> + Send + 'static,
@@ -104,40 +120,46 @@ impl Passwords {
             self.0.metrics.password_refused();
             return Err(PasswordError::Busy { retry_after: Duration::from_secs(2) });
         };
-        let core = self.0.cores.clone().acquire_owned().await;
-        let core = core.map_err(|closed| PasswordError::Lost(closed.to_string()))?;
-        self.0.metrics.password_waited(asked.elapsed());
-        let inner = self.0.clone();
-        let worked = spawn_blocking(move || {
+        let (tell, told) = oneshot::channel();
+        let metrics = self.0.metrics.clone();
+        let job = move |memory: &mut Memory| {
+            metrics.password_waited(asked.elapsed());
             let began = Instant::now();
-            let mut memory = inner.take_memory();
-            let done = work(&mut memory);
-            inner.give_back(memory);
-            inner.metrics.password_worked(began.elapsed());
-            drop((core, place));
-            done
-        });
-        Ok(worked.await.map_err(|lost| PasswordError::Lost(lost.to_string()))??)
+            let done = work(memory);
+            metrics.password_worked(began.elapsed());
+            drop(place);
+            // Whoever asked may be gone.
+            let _ = tell.send(done);
+        };
+        self.0.jobs.send(Box::new(job)).map_err(|lost| PasswordError::Lost(lost.to_string()))?;
+        Ok(told.await.map_err(|lost| PasswordError::Lost(lost.to_string()))??)
     }
 }
 
-impl Inner {
-    fn take_memory(&self) -> Memory {
-        self.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).pop().unwrap_or_default()
+/// Hashes what comes, until nobody can send any more.
+fn work(queue: &Mutex<Receiver<Job>>, cost: PasswordCost) {
+    // On Linux that is this thread alone; elsewhere it would be the process.
+    #[cfg(target_os = "linux")]
+    if let Err(error) = rustix::process::setpriority_process(None, NICENESS) {
+        tracing::warn!(%error, "a thread that hashes has the priority of all others");
     }
-
-    /// One that has grown beyond what a hash needs now, for an older hash that needs more, is not kept.
-    fn give_back(&self, memory: Memory) {
-        if u32::try_from(memory.kib()).is_ok_and(|kib| kib <= self.cost.memory_kib()) {
-            self.memory.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).push(memory);
-        }
+    let mut memory = Memory::default();
+    loop {
+        let next = queue.lock().unwrap_or_else(|poisoned| poisoned.into_inner()).recv();
+        let Ok(job) = next else { return };
+        // Whoever waits for one that panics finds it lost; the next one finds a thread.
+        let _ = catch_unwind(AssertUnwindSafe(|| job(&mut memory)));
+        memory.keep_at_most(cost);
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::sync::Barrier;
+
     use futures_util::future::join_all;
     use rand_core::OsRng;
+    use tokio::task::spawn_blocking;
 
     use super::*;
     use crate::metrics::Readings;
@@ -164,15 +186,29 @@ mod tests {
     }
 
     #[tokio::test(flavor = "multi_thread")]
-    async fn a_storm_is_turned_away_beyond_the_queue_and_needs_the_memory_of_the_cores_alone() {
+    async fn a_storm_is_turned_away_beyond_the_queue() {
         let passwords = passwords(1024, 2, 5);
-        let storm = join_all((0..100).map(|_| passwords.verify(typed(), None))).await;
+        // Both threads are held until everybody has asked.
+        let barrier = Arc::new(Barrier::new(3));
+        let hold = |barrier: Arc<Barrier>| {
+            passwords.run(move |_| {
+                barrier.wait();
+                Ok(())
+            })
+        };
+        let held = join_all([hold(barrier.clone()), hold(barrier.clone())]);
+        let storm = join_all((0..98).map(|_| passwords.verify(typed(), None)));
+        let (held, storm, _) = tokio::join!(
+            held,
+            storm,
+            // Begun last: by then all have asked.
+            async { spawn_blocking(move || barrier.wait()).await }
+        );
+        assert_eq!(held, [Ok(()), Ok(())]);
         let busy = |outcome: &&Result<Verdict, PasswordError>| matches!(outcome, Err(PasswordError::Busy { retry_after }) if !retry_after.is_zero());
         let turned_away = storm.iter().filter(busy).count();
         let checked = storm.iter().filter(|outcome| **outcome == Ok(Verdict::Wrong)).count();
-        // None of the futures goes on before all have asked, so exactly as many are taken as there are places.
-        assert_eq!((checked, turned_away), (12, 88));
-        assert!((1..=2).contains(&passwords.0.memory.lock().unwrap().len()));
+        assert_eq!((checked, turned_away), (10, 88));
         assert_eq!(
             passwords.verify(typed(), None).await,
             Ok(Verdict::Wrong),
@@ -197,11 +233,10 @@ mod tests {
     }
 
     #[tokio::test]
-    async fn memory_that_an_older_hash_made_grow_is_not_kept() {
-        let larger = passwords(4096, 1, 1).hash(typed(), &mut OsRng).await.unwrap();
+    async fn a_panic_loses_what_was_hashed_and_nothing_else() {
         let passwords = passwords(64, 1, 1);
-        let right = Verdict::Right { is_outdated: false };
-        assert_eq!(passwords.verify(typed(), Some(larger)).await, Ok(right));
-        assert!(passwords.0.memory.lock().unwrap().is_empty());
+        let lost = passwords.run(|_| -> Result<(), BrokenHash> { panic!("on purpose") }).await;
+        assert!(matches!(lost, Err(PasswordError::Lost(_))), "{lost:?}");
+        assert_eq!(passwords.verify(typed(), None).await, Ok(Verdict::Wrong));
     }
 }
