@@ -6,6 +6,7 @@
 mod connection;
 mod error;
 mod failing;
+mod status_list;
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -30,6 +31,7 @@ use zeroize::Zeroizing;
 pub use self::connection::KmsAccess;
 pub use self::error::{KmsError, KmsProblem};
 use self::failing::Failing;
+pub use self::status_list::StatusListError;
 use crate::metrics::Metrics;
 
 /// How long calls may take.

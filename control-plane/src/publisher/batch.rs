@@ -4,9 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::sync::Arc;
 
 use keypost_shared::document::content_digest;
-use keypost_shared::host;
 use keypost_shared::id::{ClientId, DeviceId, PoolId};
-use keypost_shared::jws;
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::status_list::StatusBits;
 use sqlx::{Connection, PgConnection};
@@ -210,12 +208,8 @@ async fn sign_by_kms(
     let private = pool.signer(now).map(|(_, signs)| &signs.private);
     let Some(StoredPrivate::KmsSign { kms_key_id }) = private else { return Ok(None) };
     let Some(list) = StatusList::of(list, bits, pool, &publisher.edge_url, now)? else { return Ok(None) };
-    let input = list.claims.signing_input(&list.key.kid)?;
-    let signature = publisher.envelopes.kms().sign(&kms_key_id.parse()?, input.as_bytes()).await?;
-    match host::verify(&list.key.public, input.as_bytes(), &signature) {
-        Ok(true) => Ok(Some(jws::append_signature(input, &signature))),
-        _ => Err(RenderError::OtherKey),
-    }
+    let key = (&list.key.kid, &list.key.public);
+    Ok(Some(publisher.envelopes.kms().sign_status_list(kms_key_id, key, &list.claims).await?))
 }
 
 /// Collects what is ready into calls: as few as there can be, none of them too large.

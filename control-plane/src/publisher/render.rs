@@ -26,7 +26,7 @@ use crate::clock::{seconds, unix};
 use crate::crypto_at_rest::{KeyPurpose, MasterKey, OpenError};
 use crate::envelope::{EnvelopeError, Opened};
 use crate::key_maker::StoredPrivate;
-use crate::kms::KmsError;
+use crate::kms::StatusListError;
 use crate::root::{RootSignError, RootSigner};
 use crate::service::pool_urls::PoolUrls;
 use crate::store::deleted_pool::{DeletedPool, DeletedStatus};
@@ -76,9 +76,7 @@ pub(super) enum RenderError {
     #[error("the root did not sign: {0}")]
     Root(#[from] RootSignError),
     #[error("AWS KMS did not sign a status list: {0}")]
-    StatusList(#[from] KmsError),
-    #[error("AWS KMS signed a status list with another key than the pool's")]
-    OtherKey,
+    StatusList(#[from] StatusListError),
 }
 
 /// What documents are signed and sealed with.

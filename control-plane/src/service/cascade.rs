@@ -11,6 +11,7 @@ use serde_json::json;
 use super::access::OrgScope;
 use super::audit::{Event, Target};
 use super::change::Change;
+use super::deleted_pool::{ByKms, Kept};
 use super::precondition::Precondition;
 use super::{ChangeError, Context, deleted_pool, environment, organization, sso};
 use crate::store;
@@ -26,6 +27,8 @@ enum Step {
     More,
     /// It is gone.
     Done,
+    /// Nothing has been done: AWS KMS must be asked to sign the pool's last status lists.
+    Unsigned,
 }
 
 /// Deletes an environment, its pool and the pool's keys; with `cascade` also its devices and service clients, without
@@ -37,11 +40,13 @@ pub async fn delete_environment(
     cascade: bool,
 ) -> Result<(), ChangeError> {
     let mut first = true;
+    let mut by_kms = ByKms::NotAsked;
     loop {
         // The first step has seen that it is the state that was meant; from then on it is only less and less of it.
         let expected = if first { precondition } else { &Precondition::None };
-        match delete_part_of_environment(context, scope, expected, cascade).await {
+        match delete_part_of_environment(context, scope, expected, cascade, &by_kms).await {
             Ok(Step::More) => first = false,
+            Ok(Step::Unsigned) => by_kms = deleted_pool::sign_by_kms(context, scope.pool()).await?,
             Ok(Step::Done) => return Ok(()),
             // Somebody else was at it too, and has finished.
             Err(ChangeError::Gone) if !first => return Ok(()),
@@ -55,6 +60,7 @@ async fn delete_part_of_environment(
     scope: &EnvScope,
     precondition: &Precondition,
     cascade: bool,
+    by_kms: &ByKms,
 ) -> Result<Step, ChangeError> {
     let mut change = Change::begin(context, scope.actor()).await?;
     let before = store::environment::lock_to_delete(change.tx(), scope).await?.ok_or(ChangeError::Gone)?;
@@ -102,7 +108,9 @@ async fn delete_part_of_environment(
             return Err(ChangeError::HasChildren(children));
         }
     }
-    deleted_pool::keep(&mut change, scope.pool()).await?;
+    if matches!(deleted_pool::keep(&mut change, scope.pool(), by_kms).await?, Kept::Unsigned) {
+        return Ok(Step::Unsigned);
+    }
     store::client_pool::delete(change.tx(), &PoolOwner::from(scope)).await?;
     store::environment::delete(change.tx(), scope).await?;
     change.record(Event::deleted(environment::target(scope), &before));

@@ -12,11 +12,12 @@ use keypost::service::access::Permission;
 use keypost::signing_keys::SigningKeys;
 use keypost_shared::crypto::Crypto;
 use keypost_shared::document::{PoolDocument, PrivateHalf};
-use keypost_shared::host::{HostCrypto, PrivateKey};
+use keypost_shared::host::{self, HostCrypto, PrivateKey};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jws::{JwsHeader, UnverifiedJws};
 use keypost_shared::kms::KmsKeyArn;
 use keypost_shared::kv_key::KvKey;
+use keypost_shared::status_list::{StatusBits, StatusListClaims};
 use serde_json::{Value, json};
 
 use crate::support::{
@@ -385,4 +386,49 @@ async fn keys_that_are_open_stay_open() {
     let envelopes = Envelopes::new(setting.app.publisher.kms.clone());
     assert!(envelopes.open(Vec::new()).await.is_empty());
     assert_eq!(setting.proxy.all_calls(), 0, "nothing is asked where no pool has its key in KMS");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_lists_of_a_deleted_pool_are_signed_by_kms_once_more_or_it_goes_without_them() {
+    for (mode, kms_answers) in [("kms_sign", true), ("envelope", true), ("kms_sign", false)] {
+        let setting = Setting::new(Emulator::Moto).await;
+        let local = setting.document().await.signing_key.unwrap().kid;
+        let arn = match mode {
+            "kms_sign" => signing_key(&setting.client).await,
+            _ => encrypting_key(&setting.client).await,
+        };
+        setting.named(mode, &arn).await;
+        let document = setting
+            .rotated("the key in KMS signs", |document| {
+                document.signing_key.as_ref().is_some_and(|key| key.kid != local)
+            })
+            .await;
+        let kid = document.signing_key.as_ref().unwrap().kid.clone();
+        setting.app.device("till-1").await;
+        if !kms_answers {
+            setting.proxy.set(Some(KmsFault::Refuse("AccessDeniedException", vec![])));
+        }
+        let path = "/api/internal/org/acme/env/prod?cascade=true";
+        let gone = setting.app.call("DELETE", path, None).await;
+        assert_eq!(gone.status, StatusCode::NO_CONTENT, "{mode}: {}", gone.text);
+        eventually("the pool's last document", async || setting.document().await.deleted).await;
+        let document = setting.document().await;
+        let list = KvKey::Status(setting.pool.pool().unwrap(), 0);
+        if !kms_answers {
+            assert_eq!(document.status_lists, 0);
+            eventually("no list", async || setting.app.kv.get(&list).is_none()).await;
+            continue;
+        }
+        assert_eq!(document.status_lists, 1);
+        let all_revoked = StatusBits::all_revoked().compress();
+        eventually("every bit is set", async || {
+            let stored = setting.app.kv.get(&list).unwrap();
+            let jws = UnverifiedJws::<JwsHeader>::parse(&stored.value).unwrap();
+            let claims: StatusListClaims = jws.payload().unwrap();
+            let key = document.jwks.keys.iter().find(|key| key.kid == kid).unwrap();
+            assert!(host::verify(&key.key, jws.signing_input(), jws.signature()).unwrap(), "{mode}");
+            claims.status_list == all_revoked
+        })
+        .await;
+    }
 }

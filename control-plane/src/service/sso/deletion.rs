@@ -12,6 +12,7 @@ use serde_json::json;
 use crate::service::access::OrgScope;
 use crate::service::audit::{Event, Target};
 use crate::service::change::Change;
+use crate::service::deleted_pool::ByKms;
 use crate::service::{ChangeError, Context, deleted_pool};
 use crate::store;
 use crate::store::signing_key::PoolOwner;
@@ -142,7 +143,8 @@ pub(in crate::service) async fn delete_pool(
         change.record(Event::new(target, "delete", json!({})));
     }
     if let Some(pool) = pool::find_id(change.tx(), scope.org()).await? {
-        deleted_pool::keep(change, pool).await?;
+        // Nothing gives a pool of people a key in AWS KMS.
+        deleted_pool::keep(change, pool, &ByKms::Unavailable).await?;
         store::client_pool::delete(change.tx(), &PoolOwner::of_people(scope.org(), pool)).await?;
     }
     Ok(true)
