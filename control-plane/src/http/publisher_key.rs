@@ -56,7 +56,7 @@ struct RemovedAnswer<'a> {
     /// Whether the `v1/trust` without it has been written.
     published: bool,
     /// What to set the Worker's `MIN_TRUST_VERSION` to, so that no older `v1/trust` counts any more.
-    min_trust_version: Option<u64>,
+    min_trust_version: u64,
 }
 
 /// See the keys that sign what stands in KV.
@@ -88,8 +88,8 @@ async fn remove(
     match publisher_key::remove(app.context(), &scope, &kid).await? {
         Some(removed) => Ok(answer(&RemovedAnswer {
             kid: kid.as_str(),
-            published: removed.trust_version.is_some(),
-            min_trust_version: removed.trust_version,
+            published: removed.published,
+            min_trust_version: removed.min_trust_version,
         })),
         None => Err(Problem::not_found("publisher key")),
     }

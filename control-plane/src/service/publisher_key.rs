@@ -22,8 +22,10 @@ pub struct PublisherKeys {
 
 /// What has become of a removal.
 pub struct Removed {
-    /// The version of the first `v1/trust` without the key; none where it is not written yet.
-    pub trust_version: Option<u64>,
+    /// Whether a `v1/trust` without the key has been written.
+    pub published: bool,
+    /// Every `v1/trust` of this version or a higher one is without the key, and none of a lower one.
+    pub min_trust_version: u64,
 }
 
 /// All keys.
@@ -59,11 +61,8 @@ pub async fn remove(
     change.record(Event::new(target, "remove", json!({})));
     let marks = change.commit().await?;
     let trust: Vec<_> = marks.into_iter().filter(|mark| mark.key == KvKey::Trust).collect();
-    let trust_version = if context.publications.published(&trust).await {
-        let mut connection = context.connection().await?;
-        store::publication::published_version(&mut connection, &KvKey::Trust).await?
-    } else {
-        None
-    };
-    Ok(Some(Removed { trust_version }))
+    // Versions are given out under the lock of the row that the mark has taken.
+    let last_with_it = trust.iter().map(|mark| mark.version.unsigned_abs()).max().unwrap_or_default();
+    let published = context.publications.published(&trust).await;
+    Ok(Some(Removed { published, min_trust_version: last_with_it + 1 }))
 }
