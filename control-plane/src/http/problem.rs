@@ -386,6 +386,8 @@ impl From<ChangeError> for Problem {
             ChangeError::Gone => Self::not_found("thing"),
             ChangeError::Outdated(_) => Self::outdated(),
             ChangeError::HasChildren(children) => Self::has_children(children),
+            // What it belongs to has been deleted in the meantime.
+            ChangeError::Store(error) if error.is_dangling() => Self::not_found("thing"),
             ChangeError::Store(error) => error.into(),
         }
     }

@@ -143,6 +143,11 @@ impl Change {
         let shards: BTreeSet<KvKey> =
             lost.keys().filter_map(store::revoked_record::shard_key).chain(noted).collect();
         keys.extend(shards);
+        // What is noted refers to the pool's row, and pools are locked before marks.
+        let pools: BTreeSet<PoolId> = lost.keys().filter_map(KvKey::pool).collect();
+        for pool in pools {
+            store::client_pool::share(&mut self.tx, pool).await?;
+        }
         let marks = store::publication::mark(&mut self.tx, &keys, priority, self.now).await?;
         let noted: Vec<_> =
             marks.iter().filter_map(|mark| lost.get(&mark.key).map(|from| (mark.clone(), *from))).collect();

@@ -407,3 +407,10 @@ fn with_api_names<S: Serializer>(policy: &ProvisioningPolicy, serializer: S) -> 
 fn integer(number: u32) -> i32 {
     i32::try_from(number).unwrap_or(i32::MAX)
 }
+
+/// Keeps the pool's row from being deleted, or locked for a change, until the transaction ends: for whoever is about to
+/// refer to it, and locks something else before.
+pub async fn share(tx: &mut PgConnection, pool: PoolId) -> Result<(), StoreError> {
+    sqlx::query!("select from client_pool where id = $1 for key share", pool.0).fetch_optional(tx).await?;
+    Ok(())
+}

@@ -112,9 +112,7 @@ pub async fn of_session(
 /// How many blocks the pool has; none where it is gone. Until the transaction ends, nobody else gives out blocks of it.
 async fn lock_allocation(tx: &mut PgConnection, pool: PoolId) -> Result<Option<i32>, StoreError> {
     // Before the counter, as by whoever deletes the pool: they would wait for each other.
-    sqlx::query!("select from client_pool where id = $1 for key share", pool.0)
-        .fetch_optional(&mut *tx)
-        .await?;
+    super::client_pool::share(tx, pool).await?;
     let blocks = sqlx::query_scalar!(
         "insert into status_allocation as a (pool_id, org_id, blocks)
          select id, org_id, 0 from client_pool where id = $1

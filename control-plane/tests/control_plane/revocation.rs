@@ -612,3 +612,48 @@ async fn whoever_deletes_a_pool_and_whoever_gives_out_its_blocks_never_wait_for_
     giving.await.unwrap();
     assert_eq!(database.number("select count(*) from status_block").await, 1);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_revocation_in_a_pool_that_is_just_being_deleted_finds_no_such_thing() {
+    let pool = Pool::new().await;
+    let (client, _) = pool.service().await;
+    pool.settled().await;
+    let mut deletion = pool.app.database.pool.begin().await.unwrap();
+    for table in ["status_block", "status_allocation", "signing_key", "oauth_client", "client_pool"] {
+        let column = if table == "client_pool" { "id" } else { "pool_id" };
+        let statement = format!("delete from {table} where {column} = '{}'", pool.pool);
+        sqlx::raw_sql(sqlx::AssertSqlSafe(statement)).execute(&mut *deletion).await.unwrap();
+    }
+    let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'
+                      and query like '%insert into revoked_token%'";
+    let (answer, ()) = tokio::join!(pool.revoke(json!({"clientId": client})), async {
+        eventually("the revocation waits", async || pool.app.database.number(waiting).await == 1).await;
+        deletion.commit().await.unwrap();
+    });
+    answer.assert_problem(404, "not_found");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_changes_a_pool_and_whoever_takes_something_away_in_it_never_wait_for_each_other_in_a_circle()
+{
+    let pool = Pool::new().await;
+    pool.app.device("pos-1").await;
+    pool.settled().await;
+    // A change of the environment: it has the pool's row, and is about to mark all clients.
+    let mut change = pool.app.database.pool.begin().await.unwrap();
+    let lock = format!("select from client_pool where id = '{}' for update", pool.pool);
+    sqlx::raw_sql(sqlx::AssertSqlSafe(lock)).execute(&mut *change).await.unwrap();
+    let path = format!("{DEVICES}/pos-1/disable");
+    let waiting = "select count(*) from pg_stat_activity
+                    where datname = current_database() and wait_event_type = 'Lock'";
+    let (disabled, ()) = tokio::join!(pool.app.call("POST", &path, None), async {
+        eventually("the other waits", async || pool.app.database.number(waiting).await == 1).await;
+        sqlx::query("update publication set marked_at = marked_at where key like 'v1/client/%'")
+            .execute(&mut *change)
+            .await
+            .expect("nobody has them");
+        change.rollback().await.unwrap();
+    });
+    assert_eq!(disabled.status, 200, "{}", disabled.text);
+}
