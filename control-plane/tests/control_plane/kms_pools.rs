@@ -158,8 +158,11 @@ async fn in_mode_kms_sign_the_named_key_comes_next_and_kms_makes_those_that_foll
     // Beside the one that signs, the local one that retires, and the local one that was to be next.
     setting.until("a next one is made and published", |document| document.jwks.keys.len() == 4).await;
     assert_eq!(setting.proxy.calls("CreateKey"), 1);
-    let known = "select count(*) from signing_key where published_at is not null and state <> 'gone'";
-    eventually("it is known to be", async || setting.app.database.number(known).await == 4).await;
+    let known = format!(
+        "select count(*) from signing_key where pool_id = '{}' and published_at is not null and state <> 'gone'",
+        setting.pool.pool().unwrap()
+    );
+    eventually("it is known to be", async || setting.app.database.number(&known).await == 4).await;
 
     setting.app.clock.advance(Duration::from_secs(31 * 86_400));
     let document =
