@@ -43,10 +43,7 @@ async fn an_owner_gets_tokens_an_organization_and_its_key_once_the_pool_is_publi
     let claims = claims(data["accessToken"].as_str().unwrap());
     assert_eq!((&claims["sub"], &claims["aud"]), (&user["userId"], &json!([org])));
     let pool = claims["iss"].as_str().unwrap().rsplit_once('/').unwrap().1;
-    assert!(
-        app.kv.keys().iter().any(|key| key.to_string() == format!("v1/pool/{pool}")),
-        "it is in KV by now"
-    );
+    assert!(app.kv.keys().iter().any(|key| *key == format!("v1/pool/{pool}")), "it is in KV by now");
 
     // It is the organization of the management API.
     let found = app.call("GET", &format!("/api/internal/org/{org}"), None).await;

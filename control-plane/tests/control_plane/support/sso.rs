@@ -17,11 +17,9 @@ pub(crate) const PASSWORD: &str = "a long way to Tipperary";
 #[derive(Clone, Debug)]
 pub(crate) struct Owner {
     pub(crate) org: String,
-    pub(crate) user_id: String,
     /// The key `org_…`.
     pub(crate) key: String,
     pub(crate) access_token: String,
-    pub(crate) refresh_token: String,
 }
 
 /// A client app.
@@ -131,10 +129,8 @@ impl TestApp {
         let text = |value: &Value| value.as_str().unwrap().to_owned();
         Owner {
             org: text(&data["userClaims"]["organizationId"]),
-            user_id: text(&data["userClaims"]["userId"]),
             key: text(&data["orgOwnerApiKey"]),
             access_token: text(&data["accessToken"]),
-            refresh_token: text(&data["refreshToken"]),
         }
     }
 
