@@ -62,7 +62,8 @@ pub(super) fn cors_origins(text: &str, mode: Mode) -> Result<CorsOrigins, String
 /// A scheme, a host and perhaps a port, spelt as browsers spell it: issuers begin with it, to the letter.
 pub(super) fn origin(text: &str, mode: Mode) -> Result<String, String> {
     let url = http_url(text, mode)?;
-    if url.origin().ascii_serialization() == text {
+    // A host may hold an asterisk, to the letter; nobody who writes one means that.
+    if url.origin().ascii_serialization() == text && !text.contains('*') {
         Ok(text.to_owned())
     } else {
         Err("must be a scheme, a host in lower case and a port where it is not the scheme's own, without a path \
