@@ -4,7 +4,8 @@
 use std::time::Duration;
 
 use keypost::store::sso::session::Which;
-use keypost_shared::document::ClientDocument;
+use keypost_shared::document::{ClientDocument, Revoked, RevokedDocument};
+use keypost_shared::id::ClientId;
 use keypost_shared::kv_key::KvKey;
 use serde_json::{Value, json};
 
@@ -53,6 +54,13 @@ async fn a_client_app_is_a_client_of_the_pool_for_as_long_as_its_keys_count() {
     people.settle(BOUND).await;
     assert_eq!((ask(&a).await.0, ask(&rotated).await.0), (200, 200));
     app.clock.advance(Duration::from_secs(3600));
+    let id: ClientId = a.client_id().parse().unwrap();
+    let list = KvKey::Revoked(people.pool, RevokedDocument::shard_of(id.as_str(), 8).unwrap());
+    eventually("the list says that the old document counts no longer", async || {
+        let list = app.kv.verified::<RevokedDocument>(&app.publisher.root, &list).await.unwrap().document;
+        matches!(list.clients.get(&id), Some(Revoked::Least(least)) if *least > first.metadata.version)
+    })
+    .await;
     people.settle(BOUND).await;
     assert_eq!((ask(&a).await.0, ask(&rotated).await.0), (401, 200));
     app.kv.replay(&key, &first);
