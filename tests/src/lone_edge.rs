@@ -248,7 +248,7 @@ impl LoneEdge {
     /// Waits for a report of which `wanted` takes something, once its HMAC has been checked.
     pub async fn report<T>(&self, wanted: impl Fn(EdgeReport) -> Option<T>) -> T {
         let secrets = SharedSecret::parse_list(&self.secrets.edge_shared_secret).unwrap();
-        wait::until("the report", Duration::from_secs(30), || async {
+        wait::until("the report", Duration::from_secs(90), || async {
             let received = self.received.lock().unwrap().clone();
             let reports = received.iter().map(|signed| signed.verify(&secrets).unwrap());
             reports.into_iter().find_map(&wanted).ok_or_else(|| format!("{} others", received.len()))

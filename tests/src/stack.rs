@@ -178,7 +178,7 @@ impl TestStack {
     pub async fn worker_logs(&self, event: &str, detail: &str) {
         let log = self.state.join("logs/worker.log");
         let what = format!("{event} {detail} in the Worker's log");
-        wait::until(&what, Duration::from_secs(10), || async {
+        wait::until(&what, Duration::from_secs(90), || async {
             let text = std::fs::read_to_string(&log).unwrap_or_default();
             let found = text.lines().any(|line| line.contains(event) && line.contains(detail));
             if found { Ok(()) } else { Err(format!("{} lines", text.lines().count())) }

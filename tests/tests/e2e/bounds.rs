@@ -64,6 +64,7 @@ async fn service(fleet: &Fleet, number: usize) -> (String, Credentials) {
     let clients = format!("{}/client", fleet.path);
     let body = json!({"name": format!("service {number}"), "scopes": ["a"]});
     let client = fleet.admin.create(&clients, body).await;
+    fleet.admin.published(&client).await;
     let credentials = Credentials {
         issuer: fleet.issuer().to_owned(),
         token_endpoint: text(&fleet.environment["tokenEndpoint"]),

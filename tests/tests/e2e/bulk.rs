@@ -170,7 +170,7 @@ async fn when_a_publisher_key_takes_over_a_hundred_thousand_records_are_signed_a
     let before = bulk.plane.kv.get(&key).unwrap();
     bulk.fleet.admin.patch(&path, serde_json::json!({"tokenTtlSeconds": 77})).await;
     let digest = before.metadata["digest"].clone();
-    wait::until("the change", Duration::from_secs(10), || async {
+    wait::until("the change", Duration::from_secs(30), || async {
         let now = bulk.plane.kv.get(&key).unwrap();
         if now.metadata["digest"] != digest { Ok(()) } else { Err(now.metadata.to_string()) }
     })

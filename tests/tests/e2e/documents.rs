@@ -191,7 +191,7 @@ async fn past_next_update_the_edge_refuses_the_pool_and_comes_back_by_itself() {
         "verifiers go on for a token's lifetime"
     );
     stack.start_control_plane().await;
-    wait::until("the pool to come back", Duration::from_secs(30), || async {
+    wait::until("the pool to come back", Duration::from_secs(90), || async {
         let outcome = edge::token(&credentials).await.outcome();
         if outcome == "200" { Ok(()) } else { Err(outcome) }
     })

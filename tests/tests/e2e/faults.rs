@@ -38,14 +38,14 @@ async fn killed_between_commit_and_publish_the_control_plane_publishes_after_its
 
     stack.start_control_plane().await;
     for credentials in &activated {
-        wait::until("the device's first token", Duration::from_secs(30), || async {
+        wait::until("the device's first token", Duration::from_secs(90), || async {
             let outcome = edge::token(credentials).await.outcome();
             if outcome == "200" { Ok(()) } else { Err(outcome) }
         })
         .await;
     }
     assert_eq!(edge::token(&again).await.outcome(), "200", "the secret before is still in its 10 minutes");
-    wait::until("an empty backlog", Duration::from_secs(30), || async {
+    wait::until("an empty backlog", Duration::from_secs(90), || async {
         let backlog = fleet.admin.get("/internal/sync").await;
         if backlog["pending"] == 0 { Ok(()) } else { Err(backlog.to_string()) }
     })
@@ -79,7 +79,7 @@ async fn an_unreachable_database_is_503_and_passes() {
     let ready = edge::get(&format!("{}/readyz", stack.control_plane_url())).await;
     assert_eq!(ready.status, 503, "{}", ready.body);
     stack.start_postgres().await;
-    wait::until("the control plane to recover", Duration::from_secs(30), || async {
+    wait::until("the control plane to recover", Duration::from_secs(90), || async {
         let answer = fleet.admin.send(reqwest::Method::GET, &fleet.path, serde_json::Value::Null).await;
         if answer.status == StatusCode::OK { Ok(()) } else { Err(answer.body.to_string()) }
     })

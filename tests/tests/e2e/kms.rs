@@ -113,7 +113,7 @@ async fn tokens_of_keys_in_kms_verify_and_outages_of_kms_end_by_themselves() {
         assert_eq!(reply.outcome(), "200", "an opened key needs no KMS");
         verify(&till, reply.access_token()).await;
         kms.set(Way::Open);
-        wait::until("KMS is back, and so are tokens", Duration::from_secs(20), || async {
+        wait::until("KMS is back, and so are tokens", Duration::from_secs(90), || async {
             let reply = edge::token(&kiosk).await;
             if reply.status == 200 { Ok(()) } else { Err(reply.outcome()) }
         })

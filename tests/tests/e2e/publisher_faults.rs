@@ -37,7 +37,7 @@ async fn overcome(name: &str, cases: impl IntoIterator<Item = Fault>) {
         let what = format!("{fault:?}");
         plane.kv.fail_next(vec![fault; 3]);
         change_all(&fleet, &devices, 2 * n).await;
-        wait::until(&what, Duration::from_secs(30), || async {
+        wait::until(&what, Duration::from_secs(90), || async {
             let left = plane.kv.faults_left();
             if left < 3 { Ok(()) } else { Err(format!("{left} faults left")) }
         })
@@ -139,7 +139,7 @@ async fn a_database_that_dies_in_the_middle_of_a_batch_costs_nothing() {
         }
         postgres.resume().await;
     }
-    wait::until("the control plane to recover", Duration::from_secs(30), || async {
+    wait::until("the control plane to recover", Duration::from_secs(90), || async {
         let ready = keypost_tests::edge::get(&format!("{}/readyz", fleet.admin.url)).await;
         if ready.status == 200 { Ok(()) } else { Err(ready.body.to_string()) }
     })
@@ -157,7 +157,7 @@ async fn two_publishers_at_once_keep_the_order_and_the_rates() {
         [Fault::Status(500), Fault::ResetAfter, Fault::RateLimited(Some(1)), Fault::CarriedOutThenHang];
     for fault in faults {
         plane.kv.fail_next([fault]);
-        wait::until("the fault to happen", Duration::from_secs(30), || async {
+        wait::until("the fault to happen", Duration::from_secs(90), || async {
             let left = plane.kv.faults_left();
             if left == 0 { Ok(()) } else { Err(format!("{left} faults left")) }
         })

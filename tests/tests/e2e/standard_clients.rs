@@ -59,7 +59,7 @@ async fn openid_client_proves_itself_by_a_key_that_was_registered() {
         let keys = authority.device("05243", "somebody");
         let body = json!({"name": "Reports", "scopes": ["reports"], "jwks": {"keys": [keys.public_jwk()]}});
         let client = fleet.admin.create(&format!("{}/client", fleet.path), body).await;
-        assert_eq!(client["published"], true, "{client}");
+        fleet.admin.published(&client).await;
         let credentials = Credentials {
             issuer: fleet.issuer().to_owned(),
             token_endpoint: format!("{}/oauth2/token", fleet.issuer()),
