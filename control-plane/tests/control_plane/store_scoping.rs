@@ -133,10 +133,11 @@ async fn an_otp_of_one_organization_is_not_replaced_from_another() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_database_refuses_references_into_another_organization() {
     let app = two_organizations().await;
-    let acme_pool: Uuid = sqlx::query_scalar("select id from client_pool where org_id = 'acme'")
-        .fetch_one(&app.database.pool)
-        .await
-        .unwrap();
+    let acme_pool: Uuid =
+        sqlx::query_scalar("select id from client_pool where org_id = 'acme' and kind = 'device'")
+            .fetch_one(&app.database.pool)
+            .await
+            .unwrap();
     let acme_app: Uuid =
         sqlx::query_scalar("select id from device_app").fetch_one(&app.database.pool).await.unwrap();
     for statement in [
@@ -161,7 +162,7 @@ async fn the_database_refuses_references_into_another_organization() {
             "insert into oauth_client (client_id, org_id, env_id, pool_id, device_app_id, name, scopes, status,
                                        created_at, updated_at)
              select 'c', 'other', 'prod', id, '{acme_app}', 'n', '{{}}', 'enabled', now(), now()
-               from client_pool where org_id = 'other'"
+               from client_pool where org_id = 'other' and kind = 'device'"
         ),
         format!(
             "insert into otp (device_app_id, org_id, code_hmac, created_at, expires_at, wrong_tries)

@@ -66,7 +66,9 @@ async fn a_verification_mends_what_is_missing_older_altered_or_nobodys_and_leave
     let app = TestApp::start().await;
     let keys = fleet(&app).await;
     let clients: Vec<&KvKey> = keys.iter().filter(|key| matches!(key, KvKey::Client(..))).collect();
-    let pool = keys.iter().find(|key| matches!(key, KvKey::Pool(_))).unwrap();
+    // Of the devices, not of the organization's people.
+    let devices = clients[0].pool();
+    let pool = keys.iter().find(|key| matches!(key, KvKey::Pool(_)) && key.pool() == devices).unwrap();
     let before = app.kv.get(pool).unwrap();
     let path = "/api/internal/org/acme/env/prod/pool";
     app.call("PATCH", path, Some(json!({"tokenTtlSeconds": 77}))).await;

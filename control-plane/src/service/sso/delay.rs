@@ -44,7 +44,12 @@ pub struct Failures {
 impl Failures {
     /// Nothing has failed.
     pub fn none(now: OffsetDateTime) -> Self {
-        Self { count: 0, counted_at: now, delayed_until: now }
+        Self { count: 0, counted_at: now, delayed_until: OffsetDateTime::UNIX_EPOCH }
+    }
+
+    /// Lets attempts through again.
+    pub fn undelayed(self) -> Self {
+        Self { delayed_until: OffsetDateTime::UNIX_EPOCH, ..self }
     }
 
     /// How long attempts are refused still; none where they are not.
@@ -62,12 +67,16 @@ impl Failures {
         let Self { count, counted_at, .. } = self.forgiven(rule, now);
         let count = count.saturating_add(1).min(rule.free.saturating_add(MOST_REMEMBERED));
         let beyond = u32::from(count.saturating_sub(rule.free));
-        let delay = match beyond.checked_sub(1) {
-            None => Duration::ZERO,
+        let delayed_until = match beyond.checked_sub(1) {
+            // Untouched: an attempt that began a moment before this one must not find itself delayed.
+            None => self.delayed_until,
             // 2^20 seconds are longer than any rule's longest.
-            Some(doublings) => Duration::seconds(1 << doublings.min(20)).min(rule.longest),
+            Some(doublings) => {
+                let delay = Duration::seconds(1 << doublings.min(20)).min(rule.longest);
+                self.delayed_until.max(now + delay)
+            }
         };
-        Self { count, counted_at, delayed_until: self.delayed_until.max(now + delay) }
+        Self { count, counted_at, delayed_until }
     }
 
     /// What time has left of them.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use keypost_shared::id::{OrgId, UserId};
-use time::{Duration, OffsetDateTime};
+use time::Duration;
 use uuid::Uuid;
 
 use super::super::Context;
@@ -124,7 +124,7 @@ impl Guess {
         let mut tx = context.begin().await?;
         let all = [account, account_from_network, network];
         sign_in_failure::update(&mut tx, &all, now, |key, before| {
-            let before = if self.claimed.contains(&key) { unclaimed(before, now) } else { before };
+            let before = if self.claimed.contains(&key) { before.undelayed() } else { before };
             if key == network {
                 before.failed(NETWORK, now)
             } else if self.is_refused {
@@ -150,7 +150,7 @@ impl Guess {
         let mut connection = context.connection().await?;
         sign_in_failure::forget(&mut connection, self.keys.account_from_network).await?;
         if self.claimed.contains(&self.keys.account) {
-            sign_in_failure::release(&mut connection, self.keys.account, now).await?;
+            sign_in_failure::release(&mut connection, self.keys.account).await?;
         }
         let Account::Known(org, user) = &self.account else { return Ok(()) };
         match sign_in_network::note(&mut connection, org, *user, self.network, now).await {
@@ -162,15 +162,10 @@ impl Guess {
 
     /// Nobody knows: it could not be checked.
     pub(super) async fn abandoned(self, context: &Context) -> Result<(), StoreError> {
-        let now = context.now();
         let mut connection = context.connection().await?;
         for key in self.claimed {
-            sign_in_failure::release(&mut connection, key, now).await?;
+            sign_in_failure::release(&mut connection, key).await?;
         }
         Ok(())
     }
-}
-
-fn unclaimed(failures: Failures, now: OffsetDateTime) -> Failures {
-    Failures { delayed_until: failures.delayed_until.min(now), ..failures }
 }

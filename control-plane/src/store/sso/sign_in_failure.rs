@@ -54,15 +54,10 @@ pub async fn claim(
 }
 
 /// Lets attempts through again that were refused for the sake of one that has succeeded.
-pub async fn release(
-    connection: &mut PgConnection,
-    key: FailureKey,
-    now: OffsetDateTime,
-) -> Result<(), StoreError> {
+pub async fn release(connection: &mut PgConnection, key: FailureKey) -> Result<(), StoreError> {
     sqlx::query!(
-        "update sign_in_failure set delayed_until = $2 where key = $1 and delayed_until > $2",
+        "update sign_in_failure set delayed_until = to_timestamp(0) where key = $1",
         key.0.as_slice(),
-        now,
     )
     .execute(connection)
     .await?;
@@ -85,7 +80,7 @@ pub async fn update(
     let keys = bytes(keys);
     sqlx::query!(
         "insert into sign_in_failure (key, failures, counted_at, delayed_until)
-         select key, 0, $2, $2 from unnest($1::bytea[]) as key order by key on conflict do nothing",
+         select key, 0, $2, to_timestamp(0) from unnest($1::bytea[]) as key order by key on conflict do nothing",
         &keys,
         now,
     )
