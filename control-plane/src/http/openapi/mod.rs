@@ -220,6 +220,7 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     }
     match operation.operation_id.as_deref() {
         Some("signUp") => answers.push(("403", "Not everybody may sign up, or not by this key.")),
+        Some("getMyOrganization") => answers.push(("404", "A global admin key has none of its own.")),
         Some("ssoExchange") => answers.push(("404", "The client app is not of the person's organization.")),
         _ => {}
     }
@@ -234,8 +235,9 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
     if creates(operation) {
         answers.push(("409", "It exists already."));
     }
-    if gives_a_secret_or_creates(operation) && !is_single_sign_on(path) {
-        answers.push(("422", "The Idempotency-Key came with another request before."));
+    if gives_a_secret_or_creates(operation) {
+        let status = if is_single_sign_on(path) { "409" } else { "422" };
+        answers.push((status, "The Idempotency-Key came with another request before."));
     }
     if matches!(operation.operation_id.as_deref(), Some("rebuildSync" | "verifySync")) {
         answers.push(("409", "One of its kind goes on."));

@@ -143,6 +143,11 @@ fn put_in(problem: &Problem, status: StatusCode) -> Response {
         data: None,
         error: Some(EnvelopeError { code: code.to_owned(), details: errors.to_vec() }),
     };
+    // Whatever is wrong with a request of single sign-on, it is never 422 (api.md §4).
+    let status = match status {
+        StatusCode::UNPROCESSABLE_ENTITY => StatusCode::CONFLICT,
+        other => other,
+    };
     // Nothing in it can fail to serialise: texts.
     respond(status, serde_json::to_vec(&envelope).unwrap_or_default())
 }

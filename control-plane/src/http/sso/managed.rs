@@ -13,7 +13,7 @@ use keypost_shared::id::{OrgId, SsoAppId, UserId};
 use super::super::App;
 use super::super::access::{Everything, PathIds, Right, request_source};
 use super::super::problem::Problem;
-use super::caller::{Bearer, SsoKey, forbidden, key_actor};
+use super::caller::{OptionalBearer, SsoKey, forbidden, invalid_token, key_actor};
 use crate::service;
 use crate::service::access::OrgScope;
 use crate::service::sso::manager::Manager;
@@ -111,22 +111,23 @@ async fn enter(
     manager.enter(app.context(), &org).await?.ok_or_else(not_found)
 }
 
-/// Who asks. A key of management is looked at first, then the header `apikey`, then the access token.
+/// Who asks. Of several credentials a key of management counts first, then the header `apikey`, then the access token; but
+/// all that are sent must be good.
 async fn manager<R: Right>(parts: &mut Parts, app: &App) -> Result<Manager, Problem> {
+    let key = SsoKey::from_request_parts(parts, app).await?;
+    let OptionalBearer(signed_in) = OptionalBearer::from_request_parts(parts, app).await?;
     if parts.headers.contains_key("x-api-key") {
         let everything = Everything::<R>::from_request_parts(parts, app).await?;
         return Ok(Manager::Everything(everything.scope));
     }
     let source = request_source(parts, app);
-    let manager = match SsoKey::from_request_parts(parts, app).await? {
-        SsoKey::Organization(holder) | SsoKey::App(holder, ..) => {
+    let manager = match (key, signed_in) {
+        (SsoKey::Organization(holder) | SsoKey::App(holder, ..), _) => {
             let actor = key_actor(&holder, source);
             Manager::by_key(holder, actor)
         }
-        SsoKey::Absent => {
-            let Bearer(signed_in) = Bearer::from_request_parts(parts, app).await?;
-            Manager::by_sign_in(&signed_in.user, signed_in.actor(source))
-        }
+        (SsoKey::Absent, Some(signed_in)) => Manager::by_sign_in(&signed_in.user, signed_in.actor(source)),
+        (SsoKey::Absent, None) => return Err(invalid_token()),
     };
     manager.ok_or_else(|| forbidden("only an organization's owner, or its key, may do this"))
 }
