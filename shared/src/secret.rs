@@ -90,13 +90,9 @@ impl fmt::Debug for SecretText {
     }
 }
 
-/// Makes an OAuth client secret: 256 random bits in base64url, so `[A-Za-z0-9_-]{43}`.
-pub fn generate_client_secret(rng: &mut impl CryptoRngCore) -> SecretText {
-    SecretText(random_base64url(rng))
-}
-
-/// Makes a refresh token: 256 random bits in base64url.
-pub fn generate_refresh_token(rng: &mut impl CryptoRngCore) -> SecretText {
+/// Makes a secret without a form of its own, such as an OAuth client secret or a refresh token: 256 random bits in
+/// base64url, so `[A-Za-z0-9_-]{43}`.
+pub fn generate_secret(rng: &mut impl CryptoRngCore) -> SecretText {
     SecretText(random_base64url(rng))
 }
 
@@ -280,7 +276,7 @@ mod tests {
     fn secrets_do_not_print() {
         let key = ApiKey::generate(KeyKind::Admin, &mut rng());
         let otp = Otp::generate(&mut rng());
-        let secret = generate_client_secret(&mut rng());
+        let secret = generate_secret(&mut rng());
         let printed = format!("{key:?} {otp:?} {secret:?} {:?}", secret.hash());
         assert_eq!(printed, "ApiKey(kp_admin_..) Otp(..) SecretText(..) SecretHash(..)");
     }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use keypost_shared::id::DeviceId;
 use keypost_shared::kv_key::KvKey;
-use keypost_shared::secret::{Otp, SecretText, generate_client_secret};
+use keypost_shared::secret::{Otp, SecretText, generate_secret};
 use serde_json::json;
 
 use super::Context;
@@ -127,7 +127,7 @@ async fn use_otp(
         }
         return Err(ActivationError::InvalidOtp);
     };
-    let secret = generate_client_secret(&mut change.rng());
+    let secret = generate_secret(&mut change.rng());
     let previous_expires_at = now + PREVIOUS_SECRET_LASTS;
     let earlier =
         store::oauth_client::activate(change.tx(), &client, &secret.hash(), now, previous_expires_at).await?;

@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use keypost_shared::id::{ClientAppId, ClientId, DeviceId};
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::scope::Scopes;
-use keypost_shared::secret::{Otp, SecretHash, SecretText, generate_client_secret};
+use keypost_shared::secret::{Otp, SecretHash, SecretText, generate_secret};
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
@@ -206,7 +206,7 @@ impl Batch<'_> {
             .collect();
         let secrets: Vec<Option<SecretText>> = apps
             .iter()
-            .map(|_| (order.issue == Issue::Secret).then(|| generate_client_secret(&mut self.change.rng())))
+            .map(|_| (order.issue == Issue::Secret).then(|| generate_secret(&mut self.change.rng())))
             .collect();
         let hashes: Vec<Option<SecretHash>> =
             secrets.iter().map(|secret| secret.as_ref().map(SecretText::hash)).collect();

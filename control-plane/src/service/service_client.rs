@@ -3,7 +3,7 @@
 use keypost_shared::id::ClientId;
 use keypost_shared::kv_key::KvKey;
 use keypost_shared::scope::Scopes;
-use keypost_shared::secret::{SecretText, generate_client_secret};
+use keypost_shared::secret::{SecretText, generate_secret};
 use utoipa::ToSchema;
 
 use super::audit::Event;
@@ -50,7 +50,7 @@ pub async fn create(
     settings: ServiceClientSettings,
 ) -> Result<ClientWithSecret, CreateError> {
     let now = change.now();
-    let secret = generate_client_secret(&mut change.rng());
+    let secret = generate_secret(&mut change.rng());
     let id = random_uuid(&mut change.rng()).hyphenated().to_string();
     let client = ServiceClient {
         client_id: store::id("oauth_client.client_id", &id)?,
@@ -137,7 +137,7 @@ pub async fn rotate_secret(
 ) -> Result<ClientWithSecret, ChangeError> {
     let now = change.now();
     let before = lock(change, scope, client).await?;
-    let secret = generate_client_secret(&mut change.rng());
+    let secret = generate_secret(&mut change.rng());
     let after = ServiceClient {
         secret_created_at: Some(now),
         previous_secret_expires_at: (overlap_seconds > 0).then(|| now + seconds(overlap_seconds)),

@@ -12,7 +12,7 @@ use keypost_shared::document::ClientDocument;
 use keypost_shared::host::PrivateKey;
 use keypost_shared::id::{ClientId, PoolId};
 use keypost_shared::kv_key::KvKey;
-use keypost_shared::secret::{Otp, SecretHash, generate_client_secret};
+use keypost_shared::secret::{Otp, SecretHash, generate_secret};
 use rand_core::OsRng;
 use serde_json::json;
 use sqlx::types::Json;
@@ -247,7 +247,7 @@ impl Load {
                     while !stop.load(Ordering::Relaxed) {
                         let device = format!("during-{writer}-{}", done.len());
                         let code = *SecretHash::of(device.as_bytes()).as_bytes();
-                        let hash = generate_client_secret(&mut OsRng).hash();
+                        let hash = generate_secret(&mut OsRng).hash();
                         let started = Instant::now();
                         let client =
                             version_1::register(&db, pool, &device, code).await.expect("it is registered");

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use keypost_shared::id::{OrgId, UserId};
-use keypost_shared::secret::{SecretHash, SecretText, generate_refresh_token};
+use keypost_shared::secret::{SecretHash, SecretText, generate_secret};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -81,7 +81,7 @@ pub async fn make_code(
     org: &OrgId,
     person: UserId,
 ) -> Result<(SecretText, OffsetDateTime), StoreError> {
-    let code = generate_refresh_token(&mut change.rng());
+    let code = generate_secret(&mut change.rng());
     let (now, expires_at) = (change.now(), change.now() + RESET_LASTS);
     password_reset::replace(change.tx(), org, person, &code.hash(), now, expires_at).await?;
     Ok((code, expires_at))

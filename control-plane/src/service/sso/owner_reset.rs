@@ -1,7 +1,7 @@
 //! A code for an owner who has forgotten their password: made on the machine of the control plane, because nobody stands
 //! above owners whom the API knows.
 
-use keypost_shared::secret::{SecretText, generate_refresh_token};
+use keypost_shared::secret::{SecretText, generate_secret};
 use rand_core::CryptoRngCore;
 use serde_json::json;
 use sqlx::{Connection, PgConnection};
@@ -26,7 +26,7 @@ pub async fn make_code(
     let mut tx = connection.begin().await?;
     let key = name::key(owner);
     let Some((owner, _)) = find_to_sign_in(&mut tx, SignInName::Owner(&key)).await? else { return Ok(None) };
-    let (code, expires_at) = (generate_refresh_token(rng), now + RESET_LASTS);
+    let (code, expires_at) = (generate_secret(rng), now + RESET_LASTS);
     password_reset::replace(&mut tx, &owner.org, owner.id, &code.hash(), now, expires_at).await?;
     let target =
         Target { org: Some(owner.org.clone()), env: None, kind: "sso_user", id: owner.id.to_string() };

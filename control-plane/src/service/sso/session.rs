@@ -4,7 +4,7 @@
 //! List. So ending a session ends everything that has come of it, whichever client app it was for.
 
 use keypost_shared::id::{ClientId, OrgId, SessionId, SsoAppId};
-use keypost_shared::secret::{SecretHash, SecretText, generate_refresh_token};
+use keypost_shared::secret::{SecretHash, SecretText, generate_secret};
 use serde_json::json;
 use time::{Duration, OffsetDateTime};
 
@@ -127,7 +127,7 @@ pub async fn issue(
 ) -> Result<TokenPair, SessionError> {
     let AccessGrant { access_token, expires_in, claims, session } =
         issue_access_token(change, pool, session, user, &pair).await?;
-    let refresh = generate_refresh_token(&mut change.rng());
+    let refresh = generate_secret(&mut change.rng());
     let stored = RefreshToken {
         hash: refresh.hash(),
         org: session.org.clone(),

@@ -11,11 +11,11 @@ use axum::http::header::{LOCATION, SET_COOKIE};
 use axum::http::{HeaderMap, HeaderValue, StatusCode, Uri};
 use axum::response::{IntoResponse, Response};
 use keypost_shared::oauth::Form;
-use keypost_shared::secret::SecretText;
+use keypost_shared::secret::{SecretText, generate_secret};
 use reqwest::Url;
 use serde_json::value::RawValue;
 
-use super::browser::{Cookies, random_value};
+use super::browser::Cookies;
 use super::form_token;
 use super::page::{self, Refusal, Setting, Typed};
 use super::refusal::{self, EXPIRED};
@@ -298,7 +298,7 @@ impl Asking {
         let cookies = Cookies::at(&context.public_url);
         let name = cookies.form();
         let known = Cookies::read(headers, &name);
-        let cookie = known.clone().unwrap_or_else(|| random_value(&mut context.entropy.rng()));
+        let cookie = known.clone().unwrap_or_else(|| generate_secret(&mut context.entropy.rng()));
         let mut response = page(&Setting {
             app: &self.client.name,
             organization: &self.client.org_name,
@@ -435,7 +435,7 @@ impl NewCookie {
         let cookies = Cookies::at(&context.public_url);
         let name = cookies.sign_in(&asking.client.org);
         let before = Cookies::read(headers, &name);
-        Self { name, value: random_value(&mut context.entropy.rng()), before, cookies }
+        Self { name, value: generate_secret(&mut context.entropy.rng()), before, cookies }
     }
 
     fn both(&self) -> browser::Cookies<'_> {

@@ -2,10 +2,8 @@
 
 use axum::http::header::COOKIE;
 use axum::http::{HeaderMap, HeaderValue};
-use base64ct::{Base64UrlUnpadded, Encoding};
 use keypost_shared::id::OrgId;
 use keypost_shared::secret::SecretText;
-use rand_core::CryptoRngCore;
 
 /// How long a cookie of ours is, in characters: 256 bits in base64url.
 const LENGTH: usize = 43;
@@ -65,15 +63,9 @@ impl Cookies {
     }
 }
 
-/// 256 random bits for a cookie.
-pub(super) fn random_value(rng: &mut impl CryptoRngCore) -> SecretText {
-    let mut bytes = [0; 32];
-    rng.fill_bytes(&mut bytes);
-    SecretText::new(Base64UrlUnpadded::encode_string(&bytes))
-}
-
 #[cfg(test)]
 mod tests {
+    use keypost_shared::secret::generate_secret;
     use rand_chacha::ChaCha20Rng;
     use rand_core::SeedableRng;
 
@@ -98,7 +90,7 @@ mod tests {
 
     #[test]
     fn over_tls_cookies_are_this_hosts_alone() {
-        let value = random_value(&mut ChaCha20Rng::seed_from_u64(1));
+        let value = generate_secret(&mut ChaCha20Rng::seed_from_u64(1));
         let org: OrgId = "acme".parse().unwrap();
         let set = |url: &str| {
             let cookies = Cookies::at(url);

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use keypost_shared::secret::{SecretHash, SecretText, generate_refresh_token};
+use keypost_shared::secret::{SecretHash, SecretText, generate_secret};
 use time::Duration;
 
 use super::super::super::Context;
@@ -38,7 +38,7 @@ pub async fn make(
 ) -> Result<SecretText, StoreError> {
     let now = change.now();
     // As a refresh token: 256 random bits.
-    let code = generate_refresh_token(&mut change.rng());
+    let code = generate_secret(&mut change.rng());
     let stored = AuthorizationCode {
         hash: code.hash(),
         org: client.org.clone(),
