@@ -64,6 +64,9 @@ impl LoneControlPlane {
         let state = env.scratch.join(name);
         let kv = KvStandIn::start(stand_in);
         let admin_key = ControlPlaneOptions::generate_admin_key(&env.keypost).await;
+        let ports: Vec<Port> = (0..count).map(|_| Port::free(None).unwrap()).collect();
+        // One public address for all of them, as behind a load balancer: it is in what they publish.
+        let public_url = format!("http://127.0.0.1:{}", ports[0].number());
         let options = ControlPlaneOptions {
             binary: env.keypost.clone(),
             database_url,
@@ -76,6 +79,7 @@ impl LoneControlPlane {
             env: vec![
                 ("KEYPOST_KV_API_TOKEN".to_owned(), kv.token().to_owned()),
                 ("KEYPOST_KV_BATCH_SIZE".to_owned(), "10000".to_owned()),
+                ("KEYPOST_PUBLIC_URL".to_owned(), public_url),
             ],
         };
         options.migrate().await.unwrap_or_else(|error| panic!("{error}"));
@@ -84,7 +88,7 @@ impl LoneControlPlane {
             running: (0..count).map(|_| None).collect(),
             options,
             postgres,
-            ports: (0..count).map(|_| Port::free(None).unwrap()).collect(),
+            ports,
             xtask: env.xtask.clone(),
             http: edge::http(),
         }

@@ -18,6 +18,7 @@ use crate::service::access::Permission;
 use crate::service::device::{MAX_TAGS, TagsPatch};
 use crate::service::has_control;
 use crate::service::metadata::{self, MetadataPatch};
+use crate::service::sso::name::{LONGEST_EMAIL, LONGEST_USERNAME};
 use crate::service::sso::openid::redirect_uri;
 
 const MAX_NAME: usize = 200;
@@ -52,6 +53,11 @@ pub(super) fn text(value: Value) -> Result<String, Invalid> {
 pub(super) fn name(value: Value) -> Result<String, Invalid> {
     let name = bounded(value, MAX_NAME)?;
     if name.trim().is_empty() { Err(Invalid::new("must not be empty")) } else { Ok(name) }
+}
+
+/// By what somebody says who they are: a username or an address. It need be none that there is, only one that there could be.
+pub(super) fn sign_in_name(value: Value) -> Result<String, Invalid> {
+    bounded(value, LONGEST_EMAIL.max(LONGEST_USERNAME))
 }
 
 /// What a thing is.

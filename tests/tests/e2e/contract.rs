@@ -1,9 +1,10 @@
-//! Schemathesis makes requests of its own from the OpenAPI document and holds the answers against it.
+//! Schemathesis makes requests of its own from the OpenAPI document and holds the answers against it: always the same ones,
+//! and with `--long` more of them and new ones each time.
 
 use std::path::Path;
 use std::process::Stdio;
 
-use keypost_tests::stack::{self, TestStack, test_env};
+use keypost_tests::stack::{self, TestStack, is_long, test_env};
 
 /// What every answer is held against.
 ///
@@ -27,6 +28,7 @@ async fn run(stack: &TestStack, folder: &Path, configuration: &str, arguments: &
         .arg(format!("{}/openapi.json", admin.url))
         .args(["--header", &format!("X-API-Key: {}", admin.key)])
         .args(["--checks", CHECKS, "--phases", "coverage,fuzzing", "--generation-database", "none"])
+        .args(if is_long() { &[][..] } else { &["--seed", "7519"] })
         .args(["--no-color", "--continue-on-failure", "--warnings", "off", "--suppress-health-check", "all"])
         .args(arguments)
         .stdin(Stdio::null())
@@ -49,6 +51,7 @@ async fn what_schemathesis_thinks_of_gets_no_5xx_and_no_answer_outside_the_docum
     // With ids that exist the requests get behind the 404s; what deletes is left for the second run.
     let ids = "[parameters]\n\"path.orgId\" = \"contract\"\n\"path.envId\" = \"production\"\n\
                \"path.deviceId\" = \"pos-1\"\n\"path.appId\" = \"client\"\n";
-    run(&stack, &folder, ids, &["--max-examples", "20", "--exclude-method", "DELETE"]).await;
-    run(&stack, &folder, "", &["--max-examples", "10"]).await;
+    let (many, some) = if is_long() { ("200", "100") } else { ("20", "10") };
+    run(&stack, &folder, ids, &["--max-examples", many, "--exclude-method", "DELETE"]).await;
+    run(&stack, &folder, "", &["--max-examples", some]).await;
 }

@@ -38,7 +38,7 @@ struct LogInRequest {
 
 impl FromFields for LogInRequest {
     fn from_fields(fields: &mut Fields) -> Option<Self> {
-        let username = fields.required("username", fields::text);
+        let username = fields.required("username", fields::sign_in_name);
         let password = fields.required("password", fields::text).map(SecretText::new);
         Some(Self { username: username?, password: password? })
     }

@@ -56,6 +56,18 @@ async fn users_sign_in_by_username_and_owners_by_username_or_address() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_name_that_nobody_can_have_is_bad_input() {
+    let app = TestApp::start().await;
+    let owner = app.owner("ada").await;
+    let till = app.client_app(&owner, "Till").await;
+    for name in ["bob\0", "\u{1b}bob", &"b".repeat(255)] {
+        let answer = app.log_in(&till, name, PASSWORD).await;
+        answer.assert_failed(400, "invalid_request");
+        assert_eq!(answer.failed_fields(), ["username"]);
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_password_is_right_however_its_characters_are_composed() {
     let app = TestApp::start().await;
     let owner = app.owner("ada").await;
