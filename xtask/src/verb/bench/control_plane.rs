@@ -11,7 +11,7 @@ use super::{
     load::{self, Expected, Requests},
     measure::{Pace, median},
     report::Row,
-    usage,
+    sign_ins, usage,
 };
 use crate::{
     Error,
@@ -85,6 +85,7 @@ pub(super) async fn rows(repo: &Repo, xtask: &Path, state: &Path, pace: Pace) ->
     rows.extend(plane.devices(repo, pid, &pool, pace).await?);
     plane.import().await?;
     rows.push(memory(IMPORTED, pid, 100.0)?);
+    rows.extend(sign_ins::rows(&plane.http, &plane.address, pid, pace).await?);
     step.done();
     Ok(rows)
 }
@@ -204,11 +205,10 @@ impl Plane {
             requests_per_second: Some(of(&|load| load.requests_per_second()).round()),
             cpu_us_per_request: Some(median(cpu).round()),
             ratio_to: Some(PGBENCH.to_owned()),
-            at_least: true,
             ..Row::default()
         };
         let row = row.latencies(of(&|load| load.percentile_ms(0.5)), of(&|load| load.percentile_ms(0.99)));
-        let row = Row { met: Some(ratio >= 0.5), ..row.judge(ratio, 0.5) };
+        let row = row.judge_least(ratio, 0.5);
         let yardstick = Row {
             job: PGBENCH.to_owned(),
             requests_per_second: Some(median(pgbench).round()),

@@ -14,6 +14,7 @@ mod lists;
 mod load;
 mod measure;
 mod report;
+mod sign_ins;
 mod start;
 mod usage;
 mod wire;
@@ -104,7 +105,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: &BenchOptions) -> Result<()
     let bench = Bench { repo, xtask, node, state, workerds, wanted, pace };
 
     let mut rows = bench.workers(UnixTime(at.unix_timestamp())).await?;
-    if bench.wanted.wants_any(control_plane::JOBS) {
+    if bench.wanted.wants_any(control_plane::JOBS.into_iter().chain(sign_ins::JOBS)) {
         heading("the control plane");
         rows.extend(control_plane::rows(repo, xtask, &bench.state, pace).await?);
     }

@@ -79,6 +79,12 @@ impl Row {
         self.met = Some(ratio <= at_most);
         self
     }
+
+    /// Says what the ratio is, and the least that it may be.
+    #[must_use]
+    pub(super) fn judge_least(self, ratio: f64, at_least: f64) -> Self {
+        Self { met: Some(ratio >= at_least), at_least: true, ..self.judge(ratio, at_least) }
+    }
 }
 
 fn rounded(figure: f64, digits: i32) -> f64 {
