@@ -4,7 +4,7 @@
 //! between them: a request never waits for it longer than for another request. It may stop after any batch, and begins
 //! again where it was.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Sub;
 use std::sync::Arc;
 use std::time::Duration;
@@ -283,7 +283,7 @@ impl Kind {
     async fn purge(self, connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
         match self {
             Kind::Otps => purge::otps(connection, now - OTP_KEPT, BATCH).await,
-            Kind::PreviousClientSecrets => purge::previous_client_secrets(connection, now, BATCH).await,
+            Kind::PreviousClientSecrets => forget_previous_secrets(connection, now).await,
             Kind::PreviousApiKeys => purge::previous_api_keys(connection, now, BATCH).await,
             Kind::Idempotency => purge::idempotency(connection, now - IDEMPOTENCY_KEPT, BATCH).await,
             Kind::ProvisioningHours => {
@@ -301,7 +301,7 @@ impl Kind {
             Kind::AuthorizationCodes => {
                 sso::purge::authorization_codes(connection, now - SSO_KEPT, BATCH).await
             }
-            Kind::SsoKeys => sso::purge::keys(connection, now - SSO_KEPT, BATCH).await,
+            Kind::SsoKeys => forget_sso_keys(connection, now).await,
             Kind::PasswordResets => sso::password_reset::purge(connection, now - SSO_KEPT, BATCH).await,
             Kind::SignInFailures => sso::sign_in_failure::purge(connection, now - FAILURES_KEPT, BATCH).await,
             Kind::SignInNetworks => sso::sign_in_network::purge(connection, now - NETWORKS_KEPT, BATCH).await,
@@ -315,7 +315,47 @@ async fn forget_revoked_records(
     now: OffsetDateTime,
 ) -> Result<u64, StoreError> {
     while revoked_record::note_unsigned(connection, now, BATCH).await? == u64::from(BATCH) {}
-    revoked_record::purge(connection, now - LONGEST_TRUST, now, BATCH).await
+    let mut tx = connection.begin().await?;
+    let entries = revoked_record::purgeable(&mut tx, now - LONGEST_TRUST, now, BATCH).await?;
+    let shards: BTreeSet<KvKey> = entries.iter().filter_map(revoked_record::shard_key).collect();
+    mark_anew(&mut tx, shards.into_iter().collect(), now).await?;
+    let gone = revoked_record::purge(&mut tx, &entries, now - LONGEST_TRUST).await?;
+    tx.commit().await?;
+    Ok(gone)
+}
+
+/// Forgets earlier secrets of clients that count no more.
+async fn forget_previous_secrets(
+    connection: &mut PgConnection,
+    now: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let mut tx = connection.begin().await?;
+    let documents = purge::previous_client_secrets(&mut tx, now, BATCH).await?;
+    let forgotten = u64::try_from(documents.len()).unwrap_or(u64::MAX);
+    mark_anew(&mut tx, documents, now).await?;
+    tx.commit().await?;
+    Ok(forgotten)
+}
+
+/// Removes keys of organizations and client apps that count no more.
+async fn forget_sso_keys(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
+    let mut tx = connection.begin().await?;
+    let (gone, documents) = sso::purge::keys(&mut tx, now - SSO_KEPT, BATCH).await?;
+    mark_anew(&mut tx, documents, now).await?;
+    tx.commit().await?;
+    Ok(gone)
+}
+
+/// Has documents made anew whose rows say less than before. Nobody depends on that; but a verification compares them.
+async fn mark_anew(
+    tx: &mut PgConnection,
+    documents: Vec<KvKey>,
+    now: OffsetDateTime,
+) -> Result<(), StoreError> {
+    if !documents.is_empty() {
+        store::publication::mark(tx, &documents, Priority::Resign, now).await?;
+    }
+    Ok(())
 }
 
 /// Removes sessions that have run out, with their refresh tokens, and gives their places in the status lists up.
@@ -332,9 +372,7 @@ async fn forget_sessions(connection: &mut PgConnection, now: OffsetDateTime) -> 
         let lists = store::status_block::release(&mut tx, pool, &blocks, now).await?;
         stale.extend(lists.into_iter().map(|list| KvKey::Status(pool, list)));
     }
-    if !stale.is_empty() {
-        store::publication::mark(&mut tx, &stale, Priority::Resign, now).await?;
-    }
+    mark_anew(&mut tx, stale, now).await?;
     tx.commit().await?;
     Ok(u64::try_from(sessions.len()).unwrap_or(u64::MAX))
 }
@@ -343,9 +381,7 @@ async fn forget_sessions(connection: &mut PgConnection, now: OffsetDateTime) -> 
 async fn clear_status_blocks(connection: &mut PgConnection, now: OffsetDateTime) -> Result<u64, StoreError> {
     let mut tx = connection.begin().await?;
     let (cleared, lists) = store::status_block::clear(&mut tx, now, BATCH).await?;
-    if !lists.is_empty() {
-        store::publication::mark(&mut tx, &lists, Priority::Resign, now).await?;
-    }
+    mark_anew(&mut tx, lists, now).await?;
     tx.commit().await?;
     Ok(cleared)
 }

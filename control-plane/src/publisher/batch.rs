@@ -97,7 +97,7 @@ pub(super) async fn prepare(
     let mut rows = {
         let mut connection = publisher.db.acquire().await?;
         give_blocks(&mut connection, leased, now).await?;
-        read(&mut connection, leased, now).await?
+        read(&mut connection, leased.iter().map(|leased| (&leased.key, now))).await?
     };
     let asked = ask(publisher, leased, &mut rows, now).await;
     // A thousand signatures take some tenths of a second of CPU.
@@ -128,7 +128,7 @@ pub(super) async fn digests(
         .collect();
     let (rows, expected) = {
         let mut connection = publisher.db.acquire().await?;
-        let rows = read(&mut connection, &leased, publisher.clock.now()).await?;
+        let rows = read(&mut connection, written.iter().map(|(key, at)| (key, *at))).await?;
         (rows, store::publication::digests(&mut connection, written).await?)
     };
     let opened = publisher.envelopes.open(rows.envelopes()).await;
@@ -141,7 +141,7 @@ pub(super) async fn digests(
             master_key: &publisher.master_key,
             sealing_key: &publisher.sealing_key,
             edge_url: &publisher.edge_url,
-public_url: &publisher.public_url,
+            public_url: &publisher.public_url,
         };
         let mut outdated = Vec::new();
         for ((key, at), leased) in written.into_iter().zip(leased) {
@@ -150,10 +150,14 @@ public_url: &publisher.public_url,
                     .trust
                     .take()
                     .map(|rows| content_digest(&render::trust_document(rows)).map_err(RenderError::from)),
-                _ => document(&leased, &mut rows, &mut asked, &keys, at).map(|made| made.map(|document| document.digest)),
+                _ => document(&leased, &mut rows, &mut asked, &keys, at)
+                    .map(|made| made.map(|document| document.digest)),
             };
             // What cannot be made is marked too: the publisher says why.
-            let same = matches!((digest, expected.get(&key)), (Some(Ok(digest)), Some(expected)) if digest == *expected);
+            let same = matches!(
+                (digest, expected.get(&key)),
+                (Some(Ok(digest)), Some(expected)) if digest == *expected
+            );
             // Written anew since it was looked at.
             if !same && expected.contains_key(&key) {
                 outdated.push(key);
@@ -288,29 +292,33 @@ async fn give_blocks(
     Ok(())
 }
 
-/// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen.
-async fn read(
+/// Reads at one instant, and after the lease: so the changes that the leased generations stand for are seen. Each key comes
+/// with the time that its document is to be made for, on which it may depend which rows count.
+async fn read<'a>(
     connection: &mut PgConnection,
-    leased: &[Leased],
-    now: OffsetDateTime,
+    wanted: impl Iterator<Item = (&'a KvKey, OffsetDateTime)>,
 ) -> Result<Rows, StoreError> {
     let mut pools = Vec::new();
+    let mut maybe_deleted = Vec::new();
     let mut clients = Vec::new();
     let mut devices = Vec::new();
     let mut shards = Vec::new();
     let mut lists = Vec::new();
     let mut wants_trust = false;
-    for row in leased {
-        match &row.key {
+    for (key, at) in wanted {
+        match key {
             KvKey::Trust => wants_trust = true,
-            KvKey::Pool(pool) => pools.push(*pool),
+            KvKey::Pool(pool) => {
+                pools.push(*pool);
+                maybe_deleted.push((*pool, at));
+            }
             KvKey::Client(pool, client) => clients.push((*pool, client.clone())),
-            KvKey::Device(pool, device) => devices.push((*pool, device.clone())),
-            KvKey::Revoked(pool, shard) => shards.push((*pool, *shard)),
+            KvKey::Device(pool, device) => devices.push((*pool, device.clone(), at)),
+            KvKey::Revoked(pool, shard) => shards.push((*pool, *shard, at)),
             KvKey::Status(pool, list) => {
                 // Its pool's key signs it.
                 pools.push(*pool);
-                lists.push((*pool, *list));
+                lists.push((*pool, *list, at));
             }
         }
     }
@@ -318,25 +326,25 @@ async fn read(
     snapshot::freeze(&mut tx).await?;
     let signer = store::publisher_key::signer(&mut tx).await?;
     let trust = if wants_trust { Some(snapshot::trust(&mut tx).await?) } else { None };
-    let deleted = if pools.is_empty() {
+    let deleted = if maybe_deleted.is_empty() {
         BTreeMap::new()
     } else {
-        store::deleted_pool::pools(&mut tx, &pools, now).await?
+        store::deleted_pool::pools(&mut tx, &maybe_deleted).await?
     };
     let pools = if pools.is_empty() { Vec::new() } else { snapshot::pools(&mut tx, &pools).await? };
     let clients = if clients.is_empty() { Vec::new() } else { snapshot::clients(&mut tx, &clients).await? };
-    let devices =
-        if devices.is_empty() { Vec::new() } else { snapshot::devices(&mut tx, &devices, now).await? };
+    let devices = if devices.is_empty() { Vec::new() } else { snapshot::devices(&mut tx, &devices).await? };
     let shards = if shards.is_empty() {
         BTreeMap::new()
     } else {
-        store::revoked_record::shards(&mut tx, &shards, now).await?
+        store::revoked_record::shards(&mut tx, &shards).await?
     };
-    let status = store::status_block::bits_of(&mut tx, &lists).await?;
-    let deleted_status = if deleted.is_empty() {
+    let numbers: Vec<(PoolId, u32)> = lists.iter().map(|(pool, list, _)| (*pool, *list)).collect();
+    let status = store::status_block::bits_of(&mut tx, &numbers).await?;
+    let deleted_status = if lists.is_empty() {
         BTreeMap::new()
     } else {
-        store::deleted_pool::status_lists(&mut tx, &lists, now).await?
+        store::deleted_pool::status_lists(&mut tx, &lists).await?
     };
     tx.commit().await?;
     Ok(Rows {

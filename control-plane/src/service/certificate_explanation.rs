@@ -56,7 +56,7 @@ pub async fn explained(
         Asked::Assertion(text) => Question::Assertion { text, issuer: &issuer },
     };
     let record = async |device: &DeviceId| {
-        let found = snapshot::devices(&mut connection, &[(scope.pool(), device.clone())], now).await?;
+        let found = snapshot::devices(&mut connection, &[(scope.pool(), device.clone(), now)]).await?;
         Ok::<_, ExplainError>(found.into_iter().next().map(|rows| match rows.state {
             DeviceState::Known(document) => document,
             DeviceState::Refused { .. } => {

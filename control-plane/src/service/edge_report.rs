@@ -114,9 +114,9 @@ async fn take_up_once(context: &Context, report: &DeviceReport) -> Result<Outcom
     let Some(pool) = snapshot::pools(change.tx(), &[report.pool]).await?.pop() else {
         return Ok(Outcome::Void);
     };
-    let key = (report.pool, report.device_id.clone());
     let now = change.now();
-    let record = snapshot::devices(change.tx(), &[key], now).await?.pop().map(|device| device.state);
+    let key = (report.pool, report.device_id.clone(), now);
+    let record = snapshot::devices(change.tx(), &[key]).await?.pop().map(|device| device.state);
     let known = match &record {
         Some(DeviceState::Known(document)) => Some(document),
         Some(DeviceState::Refused { .. }) | None => None,

@@ -60,18 +60,18 @@ pub async fn insert(
     Ok(())
 }
 
-/// Those of these pools that have been deleted and are still needed.
+/// Those of these pools that have been deleted and are still needed, each at the time that it comes with.
 pub async fn pools(
     tx: &mut PgConnection,
-    pools: &[PoolId],
-    now: OffsetDateTime,
+    pools: &[(PoolId, OffsetDateTime)],
 ) -> Result<BTreeMap<PoolId, DeletedPool>, StoreError> {
-    let ids: Vec<Uuid> = pools.iter().map(|pool| pool.0).collect();
+    let (ids, times): (Vec<Uuid>, Vec<OffsetDateTime>) = pools.iter().map(|(pool, at)| (pool.0, *at)).unzip();
     let rows = sqlx::query!(
-        r#"select pool_id, document as "document: Json<PoolDocument>", until
-             from deleted_pool where pool_id = any($1) and until > $2"#,
+        r#"select p.pool_id, p.document as "document: Json<PoolDocument>", p.until
+             from unnest($1::uuid[], $2::timestamptz[]) as wanted (pool_id, as_of)
+             join deleted_pool p on p.pool_id = wanted.pool_id and p.until > wanted.as_of"#,
         &ids,
-        now,
+        &times,
     )
     .fetch_all(tx)
     .await?;
@@ -81,23 +81,23 @@ pub async fn pools(
     Ok(pools.collect())
 }
 
-/// Those of these status lists whose pools have been deleted and are still needed.
+/// Those of these status lists whose pools have been deleted and are still needed, each at the time that it comes with.
 pub async fn status_lists(
     tx: &mut PgConnection,
-    lists: &[(PoolId, u32)],
-    now: OffsetDateTime,
+    lists: &[(PoolId, u32, OffsetDateTime)],
 ) -> Result<BTreeMap<(PoolId, u32), DeletedStatus>, StoreError> {
-    let pools: Vec<Uuid> = lists.iter().map(|(pool, _)| pool.0).collect();
-    let numbers: Vec<i32> = lists.iter().map(|(_, list)| i32::try_from(*list).unwrap_or(i32::MAX)).collect();
+    let pools: Vec<Uuid> = lists.iter().map(|(pool, ..)| pool.0).collect();
+    let numbers: Vec<i32> =
+        lists.iter().map(|(_, list, _)| i32::try_from(*list).unwrap_or(i32::MAX)).collect();
+    let times: Vec<OffsetDateTime> = lists.iter().map(|(.., at)| *at).collect();
     let rows = sqlx::query!(
         "select s.pool_id, s.list, s.token, s.signed_by, p.until
-           from unnest($1::uuid[], $2::int[]) as wanted (pool_id, list)
+           from unnest($1::uuid[], $2::int[], $3::timestamptz[]) as wanted (pool_id, list, as_of)
            join deleted_pool_status s on s.pool_id = wanted.pool_id and s.list = wanted.list
-           join deleted_pool p on p.pool_id = s.pool_id
-          where p.until > $3",
+           join deleted_pool p on p.pool_id = s.pool_id and p.until > wanted.as_of",
         &pools,
         &numbers,
-        now,
+        &times,
     )
     .fetch_all(tx)
     .await?;

@@ -1,10 +1,12 @@
 //! Rows that nobody needs any more, of whatever owner. Each question removes at most `limit` of them and says how many;
 //! rows that somebody holds are left for the next time.
 
+use keypost_shared::id::PoolId;
+use keypost_shared::kv_key::KvKey;
 use sqlx::{Connection, PgConnection};
 use time::OffsetDateTime;
 
-use super::{StoreError, hash};
+use super::{StoreError, hash, id};
 use crate::service::audit::{ChainedEvent, event_hash};
 
 /// Removes one-time passwords that ended before a time, used or not.
@@ -22,26 +24,29 @@ pub async fn otps(tx: &mut PgConnection, before: OffsetDateTime, limit: u16) -> 
     Ok(done.rows_affected())
 }
 
-/// Forgets the secrets before the current ones of clients, once they no longer count. The documents in KV say themselves
-/// when they end, so none need be written again.
+/// Forgets the secrets before the current ones of clients, once they no longer count. Answers with the documents that still
+/// name them. Those say themselves when they end; but what they say must be what the rows say.
 pub async fn previous_client_secrets(
     tx: &mut PgConnection,
     now: OffsetDateTime,
     limit: u16,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
+) -> Result<Vec<KvKey>, StoreError> {
+    let rows = sqlx::query!(
         "with due as (
              select client_id from oauth_client where previous_secret_expires_at <= $1
               order by previous_secret_expires_at limit $2 for update skip locked
          )
          update oauth_client c set previous_secret_hash = null, previous_secret_expires_at = null
-           from due where c.client_id = due.client_id",
+           from due where c.client_id = due.client_id
+         returning c.pool_id, c.client_id",
         now,
         i64::from(limit),
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(done.rows_affected())
+    rows.into_iter()
+        .map(|row| Ok(KvKey::Client(PoolId(row.pool_id), id("oauth_client.client_id", &row.client_id)?)))
+        .collect()
 }
 
 /// Forgets the keys before the current ones of organizations' API keys, once they no longer count. Those of global keys

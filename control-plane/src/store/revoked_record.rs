@@ -128,17 +128,19 @@ pub struct ShardRows {
     pub document: RevokedDocument,
     /// When it will say something else by itself.
     pub changes_at: Option<OffsetDateTime>,
+    /// The time that it was asked for.
+    as_of: OffsetDateTime,
 }
 
-/// The rows of these shards, as far as their pools exist.
+/// The rows of these shards, as far as their pools exist, each as of the time that it comes with.
 pub async fn shards(
     tx: &mut PgConnection,
-    shards: &[(PoolId, u32)],
-    now: OffsetDateTime,
+    shards: &[(PoolId, u32, OffsetDateTime)],
 ) -> Result<BTreeMap<(PoolId, u32), ShardRows>, StoreError> {
-    let pools: Vec<Uuid> = shards.iter().map(|(pool, _)| pool.0).collect();
+    let pools: Vec<Uuid> = shards.iter().map(|(pool, ..)| pool.0).collect();
     let numbers: Vec<i32> =
-        shards.iter().map(|(_, shard)| i32::try_from(*shard).unwrap_or(i32::MAX)).collect();
+        shards.iter().map(|(_, shard, _)| i32::try_from(*shard).unwrap_or(i32::MAX)).collect();
+    let times: Vec<OffsetDateTime> = shards.iter().map(|(.., at)| *at).collect();
     let windows =
         sqlx::query!("select id, max_staleness_seconds from client_pool where id = any($1)", &pools)
             .fetch_all(&mut *tx)
@@ -147,18 +149,22 @@ pub async fn shards(
         windows.into_iter().map(|row| (PoolId(row.id), row.max_staleness_seconds.unsigned_abs())).collect();
     let mut found: BTreeMap<(PoolId, u32), ShardRows> = shards
         .iter()
-        .filter(|(_, shard)| *shard < SHARDS)
-        .filter_map(|(pool, shard)| {
-            let max_staleness_seconds = *windows.get(pool)?;
-            let document = RevokedDocument::default();
-            Some(((*pool, *shard), ShardRows { max_staleness_seconds, document, changes_at: None }))
+        .filter(|(_, shard, _)| *shard < SHARDS)
+        .filter_map(|(pool, shard, at)| {
+            let rows = ShardRows {
+                max_staleness_seconds: *windows.get(pool)?,
+                document: RevokedDocument::default(),
+                changes_at: None,
+                as_of: *at,
+            };
+            Some(((*pool, *shard), rows))
         })
         .collect();
     // A million entries are read at once where everything of a pool has been taken away: some 100 MB.
     let rows = sqlx::query!(
         r#"select r.pool_id, r.shard, r.kind, r.id, r.least_version, r.next_least_version, r.next_from,
                   (c.client_id is not null or a.id is not null) as "is_client!", d.status as "device_status?", f.until as "refused_until?"
-             from unnest($1::uuid[], $2::int[]) as wanted (pool_id, shard)
+             from unnest($1::uuid[], $2::int[], $3::timestamptz[]) as wanted (pool_id, shard, as_of)
              join revoked_record r on r.pool_id = wanted.pool_id and r.shard = wanted.shard
              join client_pool p on p.id = r.pool_id
              left join oauth_client c on r.kind = 'client' and c.client_id = r.id and c.pool_id = r.pool_id
@@ -167,16 +173,18 @@ pub async fn shards(
              left join device d
                on r.kind = 'device' and d.org_id = p.org_id and d.env_id = p.env_id and d.id = r.id
              left join refused_device f
-               on r.kind = 'device' and f.pool_id = r.pool_id and f.device_id = r.id and f.until > $3"#,
+               on r.kind = 'device' and f.pool_id = r.pool_id and f.device_id = r.id
+              and f.until > wanted.as_of"#,
         &pools,
         &numbers,
-        now,
+        &times,
     )
     .fetch_all(tx)
     .await?;
     for row in rows {
         let Some(shard) = found.get_mut(&(PoolId(row.pool_id), row.shard.unsigned_abs())) else { continue };
-        let (later, next) = (row.next_from.filter(|from| *from > now), row.next_least_version);
+        let later = row.next_from.filter(|from| *from > shard.as_of);
+        let next = row.next_least_version;
         let least = match (later, next) {
             (None, Some(next)) => row.least_version.max(next),
             _ => row.least_version,
@@ -229,33 +237,59 @@ pub async fn note_unsigned(
     Ok(done.rows_affected())
 }
 
-/// Removes entries that no record from before can contradict any more, because no `v1/trust` counts that lists a key which
-/// has signed one; at most `limit`. Says how many. What is kept out stays.
-pub async fn purge(
+/// Entries that no record from before can contradict any more, because no `v1/trust` counts that lists a key which has signed
+/// one: what names them, at most `limit`. What is kept out stays.
+pub async fn purgeable(
     tx: &mut PgConnection,
     unsigned_before: OffsetDateTime,
     now: OffsetDateTime,
     limit: u16,
-) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
-        "with due as (
-             select r.pool_id, r.kind, r.id
-               from revoked_record r
-              where r.unsigned_since < $1
-                and (r.kind = 'client' or not exists (
-                        select from client_pool p
-                          join device d on d.org_id = p.org_id and d.env_id = p.env_id and d.id = r.id
-                         where p.id = r.pool_id and d.status = 'disabled'))
-                and (r.kind = 'client' or not exists (
-                        select from refused_device f
-                         where f.pool_id = r.pool_id and f.device_id = r.id and f.until > $2))
-              order by r.noted_at limit $3 for update skip locked
-         )
-         delete from revoked_record r using due
-          where r.pool_id = due.pool_id and r.kind = due.kind and r.id = due.id",
+) -> Result<Vec<KvKey>, StoreError> {
+    let rows = sqlx::query!(
+        "select r.pool_id, r.kind, r.id
+           from revoked_record r
+          where r.unsigned_since < $1
+            and (r.kind = 'client' or not exists (
+                    select from client_pool p
+                      join device d on d.org_id = p.org_id and d.env_id = p.env_id and d.id = r.id
+                     where p.id = r.pool_id and d.status = 'disabled'))
+            and (r.kind = 'client' or not exists (
+                    select from refused_device f
+                     where f.pool_id = r.pool_id and f.device_id = r.id and f.until > $2))
+          order by r.noted_at limit $3",
         unsigned_before,
         now,
         i64::from(limit),
+    )
+    .fetch_all(tx)
+    .await?;
+    rows.into_iter()
+        .map(|row| {
+            let pool = PoolId(row.pool_id);
+            Ok(match row.kind.as_str() {
+                "client" => KvKey::Client(pool, id("revoked_record.id", &row.id)?),
+                _ => KvKey::Device(pool, id("revoked_record.id", &row.id)?),
+            })
+        })
+        .collect()
+}
+
+/// Removes those of these entries that have not been noted anew. Their shards must have been marked, because whoever notes
+/// an entry has them first. Says how many.
+pub async fn purge(
+    tx: &mut PgConnection,
+    entries: &[KvKey],
+    unsigned_before: OffsetDateTime,
+) -> Result<u64, StoreError> {
+    let Columns { pools, kinds, ids } = Columns::of(entries);
+    let done = sqlx::query!(
+        "delete from revoked_record r
+          using unnest($1::uuid[], $2::text[], $3::text[]) as old (pool_id, kind, id)
+          where r.pool_id = old.pool_id and r.kind = old.kind and r.id = old.id and r.unsigned_since < $4",
+        &pools,
+        &kinds as _,
+        &ids,
+        unsigned_before,
     )
     .execute(tx)
     .await?;

@@ -452,14 +452,14 @@ async fn client_apps(
         .collect()
 }
 
-/// The rows of these devices' documents: of those that exist, and of those that are refused.
+/// The rows of these devices' documents: of those that exist, and of those that are refused at the time that they come with.
 pub async fn devices(
     tx: &mut PgConnection,
-    devices: &[(PoolId, DeviceId)],
-    now: OffsetDateTime,
+    devices: &[(PoolId, DeviceId, OffsetDateTime)],
 ) -> Result<Vec<DeviceDocumentRows>, StoreError> {
-    let pools: Vec<Uuid> = devices.iter().map(|(pool, _)| pool.0).collect();
-    let ids: Vec<String> = devices.iter().map(|(_, device)| device.as_str().to_owned()).collect();
+    let pools: Vec<Uuid> = devices.iter().map(|(pool, ..)| pool.0).collect();
+    let ids: Vec<String> = devices.iter().map(|(_, device, _)| device.as_str().to_owned()).collect();
+    let times: Vec<OffsetDateTime> = devices.iter().map(|(.., at)| *at).collect();
     let rows = sqlx::query!(
         r#"select wanted.pool_id as "pool_id!", wanted.device_id as "device_id!", d.status as "status?",
                   d.pinned_organization as "pinned_organization?", d.pinned_common_name as "pinned_common_name?",
@@ -471,15 +471,15 @@ pub async fn devices(
                          where a.org_id = d.org_id and a.env_id = d.env_id and a.device_id = d.id
                            and c.status = 'enabled' and 'device' = any(c.scopes)
                          order by a.created_at, a.id) as "clients!"
-             from unnest($1::uuid[], $2::text[]) as wanted (pool_id, device_id)
+             from unnest($1::uuid[], $2::text[], $3::timestamptz[]) as wanted (pool_id, device_id, as_of)
              join client_pool p on p.id = wanted.pool_id
              left join device d on d.org_id = p.org_id and d.env_id = p.env_id and d.id = wanted.device_id
              left join refused_device r
-               on r.pool_id = p.id and r.device_id = wanted.device_id and r.until > $3
+               on r.pool_id = p.id and r.device_id = wanted.device_id and r.until > wanted.as_of
             where d.id is not null or r.device_id is not null"#,
         &pools,
         &ids,
-        now,
+        &times,
     )
     .fetch_all(tx)
     .await?;

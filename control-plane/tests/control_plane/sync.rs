@@ -121,6 +121,50 @@ async fn a_verification_finds_rows_that_say_something_else_than_what_was_written
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn what_has_fallen_due_since_it_was_written_does_not_differ_and_neither_does_what_is_forgotten() {
+    let app = TestApp::start().await;
+    app.acme().await;
+    let path = app.device("pos-1").await;
+    for _ in 0..2 {
+        let otp = app.otp(&path).await;
+        assert_eq!(app.activate(json!({"otp": otp})).await.status, 200);
+    }
+    // A device that is kept out for ten minutes.
+    app.database
+        .execute(
+            "insert into refused_device (org_id, pool_id, device_id, code, refused_at, until)
+             select org_id, id, 'pos-9', 'too_many_new_devices', now(), now() + interval '10 minutes'
+               from client_pool where env_id = 'prod'",
+        )
+        .await
+        .unwrap();
+    app.database
+        .execute(
+            "insert into publication (key, pool_id, generation, published_generation, priority, marked_at)
+             select 'v1/device/' || id || '/pos-9', id, 1, 0, 0, now() from client_pool where env_id = 'prod'",
+        )
+        .await
+        .unwrap();
+    nothing_waits(&app).await;
+    let keys = app.kv.keys();
+    assert!(keys.iter().any(|key| key.ends_with("/pos-9")), "{keys:?}");
+
+    // The earlier secret counts no more, its entry in the revocation list begins to, and the refusal is over. Those who would
+    // make the documents anew have not come to it yet.
+    app.database.execute("update publication set resign_at = null").await.unwrap();
+    app.clock.advance(Duration::from_secs(900));
+    let due = "select count(*) from revoked_record where next_from is not null";
+    assert_eq!(app.database.number(due).await, 1);
+    let job = run(&app, "verify").await;
+    assert_eq!(found(&job), [0, 0, 0], "{job}");
+
+    let purged = housekeeping::run(&app, None).await;
+    assert!(purged.contains(&("previous_client_secrets", 1)), "{purged:?}");
+    let job = run(&app, "verify").await;
+    assert_eq!(found(&job), [0, 0, 0], "{job}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_empty_kv_is_filled_by_a_verification_and_a_spoilt_one_by_a_rebuild() {
     let app = TestApp::start().await;
     let keys = fleet(&app).await;

@@ -1,6 +1,9 @@
 //! Rows of single sign-on that nobody needs any more, of whatever organization: as in [`purge`](crate::store::purge).
 
-use keypost_shared::id::{PoolId, SessionId};
+use std::collections::BTreeSet;
+
+use keypost_shared::id::{PoolId, SessionId, SsoAppId};
+use keypost_shared::kv_key::KvKey;
 use sqlx::PgConnection;
 use time::OffsetDateTime;
 use uuid::Uuid;
@@ -65,18 +68,31 @@ pub async fn authorization_codes(
     Ok(done.rows_affected())
 }
 
-/// Removes keys of organizations and client apps that ended before a time. The documents in KV say themselves when a key
-/// ends, so none need be written again.
-pub async fn keys(tx: &mut PgConnection, before: OffsetDateTime, limit: u16) -> Result<u64, StoreError> {
-    let done = sqlx::query!(
-        "with due as (
-             select id from sso_key where expires_at < $1 order by expires_at limit $2 for update skip locked
-         )
-         delete from sso_key k using due where k.id = due.id",
+/// Removes keys of organizations and client apps that ended before a time. Says how many, and answers with the documents
+/// that still name them. Those say themselves when a key ends; but what they say must be what the rows say.
+pub async fn keys(
+    tx: &mut PgConnection,
+    before: OffsetDateTime,
+    limit: u16,
+) -> Result<(u64, Vec<KvKey>), StoreError> {
+    let rows = sqlx::query!(
+        r#"with due as (
+               select id from sso_key where expires_at < $1 order by expires_at limit $2 for update skip locked
+           ), gone as (
+               delete from sso_key k using due where k.id = due.id returning k.org_id, k.client_app_id
+           )
+           select p.id as "pool_id?", gone.client_app_id
+             from gone
+             left join client_pool p on p.org_id = gone.org_id and p.kind = 'sso'"#,
         before,
         i64::from(limit),
     )
-    .execute(tx)
+    .fetch_all(tx)
     .await?;
-    Ok(done.rows_affected())
+    let documents = rows.iter().filter_map(|row| {
+        let (pool, app) = row.pool_id.zip(row.client_app_id)?;
+        Some(KvKey::Client(PoolId(pool), SsoAppId(app).into()))
+    });
+    let documents: BTreeSet<KvKey> = documents.collect();
+    Ok((u64::try_from(rows.len()).unwrap_or(u64::MAX), documents.into_iter().collect()))
 }
