@@ -117,7 +117,7 @@ async fn people(http: &reqwest::Client, address: &str) -> Result<String, Error> 
     for number in 0..PEOPLE {
         let user = json!({
             "username": format!("user{number}"), "password": PASSWORD,
-            "email": format!("user{number}@bench.example"), "firstName": "Bench", "lastName": "User",
+            "email": format!("user{number}@bench.example"),
         });
         post("/api/auth/signup", ("apikey", &key), user).await?;
     }
