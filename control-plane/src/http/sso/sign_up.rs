@@ -21,6 +21,7 @@ use super::sign_in::{busy, own_task};
 use super::token_pair::TokenPairAnswer;
 use crate::service::sso::name::{Email, Username};
 use crate::service::sso::password::{Password, PasswordError};
+use crate::service::sso::session::SessionError;
 use crate::service::sso::sign_up::{self, NewAppUser, NewOwner, SignUpError};
 use crate::service::sso::user_metadata;
 
@@ -186,7 +187,7 @@ impl From<SignUpError> for Problem {
                 let detail = "not everybody may sign up here";
                 Problem::of(StatusCode::FORBIDDEN, "signup_closed", "Signing up is closed", detail)
             }
-            SignUpError::AppGone => invalid_key(),
+            SignUpError::AppGone | SignUpError::Session(SessionError::Over) => invalid_key(),
             SignUpError::Taken(field) => Problem::taken(field),
             SignUpError::ForeignAddress => {
                 Problem::invalid_field("username", "must not be an address other than the owner's own")

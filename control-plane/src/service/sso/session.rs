@@ -75,7 +75,14 @@ pub enum SessionError {
     Sign(#[from] SignError),
     /// The database.
     #[error(transparent)]
-    Store(#[from] StoreError),
+    Store(StoreError),
+}
+
+impl From<StoreError> for SessionError {
+    /// What a session or its tokens refer to has just been deleted: then it is over, too.
+    fn from(error: StoreError) -> Self {
+        if error.is_dangling() { Self::Over } else { Self::Store(error) }
+    }
 }
 
 /// Begins a session of a person, who has proved who they are.

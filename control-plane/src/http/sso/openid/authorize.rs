@@ -40,8 +40,6 @@ use crate::service::sso::sign_in::SignInError;
 use crate::service::sso::sign_up::{NewAppUser, SignUpError};
 use crate::store::StoreError;
 use crate::store::sso::openid_client::OpenIdClient;
-use crate::store::sso::session::Session;
-use crate::store::sso::user::User;
 
 /// The path of these pages under the public URL.
 const PATH: &str = "/api/auth/authorize";
@@ -67,9 +65,9 @@ pub(super) async fn ask(
     uri: Uri,
 ) -> Result<Response, Response> {
     let asking = Asking::read(&app, uri.query()).await?;
-    match signed_in(&app, &asking, &headers).await {
+    match sign_on(&app, source, &asking, &headers).await {
         Err(error) => Ok(asking.failed(&app, &error)),
-        Ok(Some((session, user))) => Ok(asking.sign_on(&app, source, &session, &user).await),
+        Ok(Some(code)) => Ok(asking.answer(&app, &code)),
         Ok(None) if asking.request.prompt == Prompt::None => {
             Ok(asking.refuse(&app, AuthorizationError::LoginRequired))
         }
@@ -240,14 +238,6 @@ impl Asking {
         Asked { client: &self.client, redirect_uri: &self.redirect_uri, request: &self.request }
     }
 
-    /// Sends the browser back with a code for somebody who was signed in.
-    async fn sign_on(&self, app: &App, source: RequestSource, session: &Session, user: &User) -> Response {
-        match browser::sign_on(app.context(), source, self.asked(), session, user).await {
-            Ok(code) => self.answer(app, &code),
-            Err(error) => self.failed(app, &error),
-        }
-    }
-
     /// Sends the browser back with a code.
     fn answer(&self, app: &App, code: &SecretText) -> Response {
         self.send_back(app, &[("code", code.expose())])
@@ -317,17 +307,23 @@ impl Asking {
     }
 }
 
-/// Who is signed in in this browser, if that is good enough for what is asked.
-async fn signed_in(
+/// A code for who is signed in in this browser, if that is good enough for what is asked.
+async fn sign_on(
     app: &App,
+    source: RequestSource,
     asking: &Asking,
     headers: &HeaderMap,
-) -> Result<Option<(Session, User)>, SessionError> {
+) -> Result<Option<SecretText>, SessionError> {
     let context = app.context();
     let name = Cookies::at(&context.public_url).sign_in(&asking.client.org);
     let Some(cookie) = Cookies::read(headers, &name) else { return Ok(None) };
-    let signed_in = browser::signed_in(context, asking.asked(), &cookie).await?;
-    Ok(signed_in)
+    let asked = asking.asked();
+    let Some((session, user)) = browser::signed_in(context, asked, &cookie).await? else { return Ok(None) };
+    match browser::sign_on(context, source, asked, &session, &user).await {
+        // Just ended.
+        Err(SessionError::Over) => Ok(None),
+        code => code.map(Some),
+    }
 }
 
 /// Sends the browser back to an app with an error.

@@ -4,6 +4,7 @@ use axum::http::StatusCode;
 
 use super::page::Refusal;
 use crate::service::sso::password::PasswordError;
+use crate::service::sso::session::SessionError;
 use crate::service::sso::sign_in::SignInError;
 use crate::service::sso::sign_up::SignUpError;
 
@@ -16,6 +17,9 @@ pub(super) const EXPIRED: Refusal<'_> = Refusal {
     status: StatusCode::FORBIDDEN,
     is_wrong: false,
 };
+
+/// For a form of an app that has just been deleted, or of somebody who has.
+const GONE: &str = "This app, or your account, is not there any more.";
 
 const LATER: &str = "This does not work at the moment. Try again in a minute.";
 const BUSY: &str = "Many people are signing in at this moment. Try again in a few seconds.";
@@ -31,6 +35,7 @@ pub(super) fn of_sign_in(error: &SignInError) -> (StatusCode, String) {
             (StatusCode::TOO_MANY_REQUESTS, text)
         }
         SignInError::Busy { .. } => (StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned()),
+        SignInError::Session(SessionError::Over) => (StatusCode::NOT_FOUND, GONE.to_owned()),
         error => unavailable(error),
     }
 }
@@ -41,6 +46,9 @@ pub(super) fn of_sign_up(error: &SignUpError) -> (StatusCode, String) {
         SignUpError::Closed => (StatusCode::FORBIDDEN, "This app takes no new accounts.".to_owned()),
         SignUpError::Password(PasswordError::Busy { .. }) => {
             (StatusCode::SERVICE_UNAVAILABLE, BUSY.to_owned())
+        }
+        SignUpError::AppGone | SignUpError::Session(SessionError::Over) => {
+            (StatusCode::NOT_FOUND, GONE.to_owned())
         }
         error => unavailable(error),
     }
