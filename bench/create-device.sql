@@ -1,6 +1,7 @@
 -- What the control plane does in PostgreSQL to create a device, for pgbench: the statements of one transaction as the server
 -- has logged them (log_statement = all), with other values. :pool comes from the command line. The audit event's hash is any
--- 32 bytes here, which nobody checks.
+-- 32 bytes here, which nobody checks. Where a text has a colon before a letter, a blank stands between them, or pgbench would
+-- take it for a variable.
 \set n random(1, 1000000000000000)
 begin;
 insert into device
@@ -40,7 +41,7 @@ select 'bench', e.seq, e.occurred_at, e.actor_kind, e.actor_id, e.actor_name, e.
   from unnest(array[:next]::bigint[], array[now()], '{api_key}'::text[], '{6411e819-fb3e-4728-92a8-607369771e0c}'::text[],
               '{KEYPOST_ADMIN_API_KEY}'::text[], '{device.create}'::text[], '{device}'::text[],
               array[concat('pgbench-', :n::bigint)], '{production}'::text[],
-              array['{"after":{"certificateFingerprint":null,"createdAt":"2026-11-22T17:04:07.056Z","description":null,"id":"pgbench","lastActivatedAt":null,"metadata":{"terminal_type":"kiosk"},"name":"A terminal","primaryServerUrl":null,"provisionedAt":null,"provisionedBy":null,"serverUrls":["http://localhost:6140"],"status":"registered","tags":{"app_id":"pos","state":"NY"}}}'],
+              array['{"after":{"certificateFingerprint": null,"createdAt":"2026-11-22T17:04:07.056Z","description": null,"id":"pgbench","lastActivatedAt": null,"metadata":{"terminal_type":"kiosk"},"name":"A terminal","primaryServerUrl": null,"provisionedAt": null,"provisionedBy": null,"serverUrls":["http://localhost:6140"],"status":"registered","tags":{"app_id":"pos","state":"NY"}}}'],
               '{127.0.0.1}'::text[], '{06e6a310-9267-4807-84e8-a32887039864}'::text[], array[decode(:hash, 'hex')])
        as e (seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
              changes, address, request_id, hash);

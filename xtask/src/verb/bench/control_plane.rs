@@ -1,13 +1,17 @@
 //! The control plane as it ships, on a PostgreSQL and a stand-in for Cloudflare's KV API that answers at once: creating
 //! devices beside pgbench with the same statements, activations, and the memory of large imports.
 
-use std::{path::Path, time::Duration};
+use std::{
+    path::{Path, PathBuf},
+    time::Duration,
+};
 
 use reqwest::StatusCode;
 use serde_json::{Value, json};
 use tokio::{net::TcpStream, task::JoinSet};
 
 use super::{
+    Wanted,
     load::{self, Expected, Requests},
     measure::{Pace, median},
     report::Row,
@@ -52,7 +56,7 @@ const KV_TOKEN: &str = "kv-api-token";
 /// A running control plane with what it needs.
 struct Plane {
     server: Postgres,
-    pgbench: std::path::PathBuf,
+    pgbench: PathBuf,
     _kv: Process,
     running: ControlPlane,
     address: String,
@@ -60,34 +64,63 @@ struct Plane {
     http: reqwest::Client,
 }
 
-/// Measures all of it.
+/// Measures what is wanted of it.
 ///
 /// # Errors
 /// When something does not build or start, or gives a wrong answer.
-pub(super) async fn rows(repo: &Repo, xtask: &Path, state: &Path, pace: Pace) -> Result<Vec<Row>, Error> {
+pub(super) async fn rows(
+    repo: &Repo,
+    xtask: &Path,
+    state: &Path,
+    wanted: &Wanted,
+    pace: Pace,
+) -> Result<Vec<Row>, Error> {
+    let binary = build(repo).await?;
+    let mut plane = Plane::start(repo, binary, xtask, state).await?;
+    let pid = plane.running.process().pid();
+    // Until what its start has set off is done.
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    let mut rows = vec![memory(IDLE, pid, 40.0)?];
+    let pool = plane.environment().await?;
+    if wanted.wants(ACTIVATION) {
+        let step = Step::quiet("activations");
+        rows.push(plane.activations().await?);
+        step.done();
+    }
+    if wanted.wants_any([CREATE, PGBENCH]) {
+        let step = Step::quiet("devices, and pgbench, in turn");
+        rows.extend(plane.devices(repo, pid, &pool, pace).await?);
+        step.done();
+    }
+    if wanted.wants(IMPORTED) {
+        let step = Step::quiet("100,000 devices are imported");
+        plane.import().await?;
+        rows.push(memory(IMPORTED, pid, 100.0)?);
+        step.done();
+    }
+    if wanted.wants_any(sign_ins::JOBS) {
+        let step = Step::quiet("a storm of sign-ins");
+        rows.extend(sign_ins::rows(&plane.http, &plane.address, pid, pace).await?);
+        step.done();
+    }
+    Ok(rows)
+}
+
+/// The control plane to measure: the one that `KEYPOST_TEST_BINARY` names, or one that is built.
+async fn build(repo: &Repo) -> Result<PathBuf, Error> {
+    let given = std::env::var_os("KEYPOST_TEST_BINARY").map(PathBuf::from);
+    let programs = if given.is_some() { ["--bin", "kv-stand-in"].as_slice() } else { &["--bins"] };
     let step = Step::loud("building the control plane (release)");
     Cmd::new("cargo build", "cargo")
-        .args(["build", "--release", "--package", "keypost", "--package", "kv-stand-in", "--bins"])
+        .args(["build", "--release", "--package", "keypost", "--package", "kv-stand-in"])
+        .args(programs)
         .dir(repo.root())
         .env("SQLX_OFFLINE", "true")
         .cargo_progress()
         .run_shown()
         .await?;
     step.done();
-    let mut plane = Plane::start(repo, xtask, state).await?;
-    let pid = plane.running.process().pid();
-    // Until what its start has set off is done.
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let mut rows = vec![memory(IDLE, pid, 40.0)?];
-    let pool = plane.environment().await?;
-    let step = Step::quiet("activations, devices and pgbench, imports");
-    rows.push(plane.activations().await?);
-    rows.extend(plane.devices(repo, pid, &pool, pace).await?);
-    plane.import().await?;
-    rows.push(memory(IMPORTED, pid, 100.0)?);
-    rows.extend(sign_ins::rows(&plane.http, &plane.address, pid, pace).await?);
-    step.done();
-    Ok(rows)
+    Ok(given.unwrap_or_else(|| repo.target().join("release/keypost")))
 }
 
 fn memory(job: &str, pid: u32, most: f64) -> Result<Row, Error> {
@@ -97,8 +130,7 @@ fn memory(job: &str, pid: u32, most: f64) -> Result<Row, Error> {
 }
 
 impl Plane {
-    async fn start(repo: &Repo, xtask: &Path, state: &Path) -> Result<Self, Error> {
-        let binary = repo.target().join("release/keypost");
+    async fn start(repo: &Repo, binary: PathBuf, xtask: &Path, state: &Path) -> Result<Self, Error> {
         let programs = db::programs(repo).await?;
         let server = db::start_server(repo, xtask, &programs, "bench-postgres").await?;
         server.recreate_database(DATABASE).await?;
@@ -228,7 +260,7 @@ impl Plane {
         let seconds = duration.as_secs().max(1).to_string();
         let printed = Cmd::new("pgbench", &self.pgbench)
             .args(["-n", "-M", "prepared", "-c", &load::CONNECTIONS.to_string(), "-j", "2", "-T", &seconds])
-            .args(["-D", &format!("pool='{pool}'"), "-f"])
+            .args(["-D", &format!("pool={pool}"), "-f"])
             .arg(repo.path("bench/create-device.sql"))
             .arg(self.server.url(DATABASE))
             .output()

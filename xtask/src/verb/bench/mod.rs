@@ -107,7 +107,7 @@ pub async fn run(repo: &Repo, xtask: &Path, options: &BenchOptions) -> Result<()
     let mut rows = bench.workers(UnixTime(at.unix_timestamp())).await?;
     if bench.wanted.wants_any(control_plane::JOBS.into_iter().chain(sign_ins::JOBS)) {
         heading("the control plane");
-        rows.extend(control_plane::rows(repo, xtask, &bench.state, pace).await?);
+        rows.extend(control_plane::rows(repo, xtask, &bench.state, &bench.wanted, pace).await?);
     }
     rows.retain(|row| bench.wanted.wants(&row.job));
 
