@@ -13,11 +13,10 @@ use tokio::time::sleep;
 use tokio_util::sync::CancellationToken;
 
 use crate::kv::{KvApi, KvError};
-use crate::publisher::pace::{CALL_PERIOD, Pace};
+use crate::publisher::pace::{CALL_PERIOD, Haste, Pace};
 use crate::service::Context;
 use crate::service::edge_report::{self, ReportFailure};
 use crate::service::revocation::{self, Outcome};
-use crate::store::publication::Priority;
 use crate::store::{self, AdvisoryLock, StoreError};
 
 /// The most values of one read: all of them together are an answer that the KV client still takes.
@@ -137,7 +136,7 @@ impl EdgeReports {
 
     /// Waits for a place among the account's calls.
     async fn pace(&self) -> Result<(), StoreError> {
-        Pace::new(self.context.db.clone(), CALL_PERIOD).call(Priority::Resign).await
+        Pace::new(self.context.db.clone(), CALL_PERIOD).call(Haste::CanWait).await
     }
 
     /// What has not been taken up. Revocations stay in KV until their tokens have expired, so most of them are known.

@@ -15,7 +15,7 @@ use uuid::Uuid;
 
 use super::Publisher;
 use super::batch::{self, BatchError, Call, Calls, Rendered, SLICE};
-use super::pace::{Pace, backoff};
+use super::pace::{Haste, Pace, backoff};
 use crate::entropy::random_uuid;
 use crate::kv::{KvError, Metadata, Outcome, Pair};
 use crate::store::publication::{Failed, LeaseRequest, Leased, Priority, Written};
@@ -94,7 +94,7 @@ impl Lane {
             Some(_) => {}
         }
         // First wait, then lease: what becomes urgent meanwhile goes with this call.
-        if stop.run_until_cancelled(self.pace.wait(self.priorities.0)).await.transpose()?.is_none() {
+        if stop.run_until_cancelled(self.wait_for_place()).await.transpose()?.is_none() {
             return Ok(None);
         }
         let (lease, leased) = self.lease(only_trust).await?;
@@ -103,6 +103,27 @@ impl Lane {
         }
         self.publish(lease, leased).await?;
         Ok(None)
+    }
+
+    /// Waits until there is a place for a call, the less if somebody begins to wait for it.
+    async fn wait_for_place(&self) -> Result<(), StoreError> {
+        if self.haste() != Haste::Usual {
+            return self.pace.wait(self.haste()).await;
+        }
+        tokio::select! {
+            waited = self.pace.wait(Haste::Usual) => waited,
+            () = self.publisher.publications.until_awaited() => self.pace.wait(Haste::Awaited).await,
+        }
+    }
+
+    fn haste(&self) -> Haste {
+        if self.priorities.0 == Priority::Resign {
+            Haste::CanWait
+        } else if self.publisher.publications.is_awaited() {
+            Haste::Awaited
+        } else {
+            Haste::Usual
+        }
     }
 
     /// When the next row of these priorities is due, and whether there is no key yet to sign anything but `v1/trust`.
@@ -193,7 +214,7 @@ impl Lane {
 
     /// Makes one call within the pace and the lease.
     async fn send(&mut self, lease: &Lease, call: Call) -> Result<(), StoreError> {
-        self.pace.call(self.priorities.0).await?;
+        self.pace.call(self.haste()).await?;
         // KV has asked for a pause in the middle of the batch.
         if self.pace.quiet_for().await?.is_some() {
             return self.release(lease, &call.keys()).await;
@@ -285,20 +306,25 @@ impl Lane {
         let kids: Vec<Kid> = key_sets.iter().flat_map(|(_, kids)| kids).cloned().collect();
         let mut unpublished = store::signing_key::lock_unpublished(&mut tx, &kids).await?;
         let mine = store::publication::complete(&mut tx, lease.id, &written, lease.leased_at, now).await?;
+        let mine: HashSet<KvKey> = mine.into_iter().collect();
         if !unpublished.is_empty() {
             let lost = key_sets.iter().filter(|(key, _)| !mine.contains(key));
             let lost: HashSet<&Kid> = lost.flat_map(|(_, kids)| kids).collect();
             unpublished.retain(|kid| !lost.contains(kid));
             store::signing_key::set_published(&mut tx, &unpublished, now).await?;
         }
-        if let Some(kids) = listed
-            && mine.contains(&KvKey::Trust)
-        {
-            store::publisher_key::set_listed(&mut tx, &kids, now).await?;
+        let trusted = listed.filter(|_| mine.contains(&KvKey::Trust));
+        if let Some(kids) = &trusted {
+            store::publisher_key::set_listed(&mut tx, kids, now).await?;
         }
         tx.commit().await?;
         self.publisher.metrics.published(written.len());
-        self.publisher.publications.note_written();
+        let publications = &self.publisher.publications;
+        let done = written.into_iter().filter(|one| mine.contains(&one.key));
+        publications.note_written(done.map(|one| (one.key, one.generation)));
+        if trusted.is_some() || self.priorities.0 == Priority::Resign {
+            publications.note_refreshed();
+        }
         if !failed.is_empty() {
             tracing::warn!(keys = failed.len(), "KV could not write some keys");
         }

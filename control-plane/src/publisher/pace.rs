@@ -7,13 +7,28 @@ use sqlx::PgPool;
 use tokio::time::sleep;
 
 use crate::store::StoreError;
-use crate::store::kv_pace::{self, Track};
-use crate::store::publication::Priority;
+use crate::store::kv_pace::{self, Spacing};
 
-/// KV's API takes 1,200 calls in 5 minutes of the whole account, which is four a second. This leaves some to others.
+/// KV's API takes 1,200 calls in 5 minutes of the whole account, which are four a second. This leaves some to others.
 pub(crate) const CALL_PERIOD: Duration = Duration::from_millis(280);
 /// What can wait takes every second place at most.
 const RESIGN_PERIODS: u32 = 2;
+/// How soon a call that an answer waits for may follow the one before it.
+const AWAITED_GAP: Duration = Duration::from_millis(100);
+/// How far such calls may be ahead of their places, all together: 53 of them, after which they are as far apart as others. What
+/// has been used up comes back while nobody calls.
+const ALLOWANCE: Duration = Duration::from_secs(15);
+
+/// How much hurry there is for a call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Haste {
+    /// Somebody waits for the answer to a request, which waits for the call.
+    Awaited,
+    /// It should be made soon.
+    Usual,
+    /// It can wait: what is signed again, and comparisons.
+    CanWait,
+}
 
 /// The pace of all lanes of all control planes together.
 pub(crate) struct Pace {
@@ -27,29 +42,34 @@ impl Pace {
     }
 
     /// Waits until there is a place, and takes none: somebody else may.
-    pub(super) async fn wait(&self, priority: Priority) -> Result<(), StoreError> {
-        let track = if priority == Priority::Resign { Track::Resign } else { Track::All };
-        let pause = {
+    pub(super) async fn wait(&self, haste: Haste) -> Result<(), StoreError> {
+        let (all, resign) = {
             let mut connection = self.db.acquire().await?;
-            kv_pace::next_place(&mut connection, track).await?
+            kv_pace::next_places(&mut connection, self.spacing(haste)).await?
         };
-        sleep(pause).await;
+        sleep(if haste == Haste::CanWait { all.max(resign) } else { all }).await;
         Ok(())
     }
 
     /// Takes the next place, and waits for it. The call is to be made at once then.
-    pub(crate) async fn call(&self, priority: Priority) -> Result<(), StoreError> {
-        if priority == Priority::Resign {
+    pub(crate) async fn call(&self, haste: Haste) -> Result<(), StoreError> {
+        if haste == Haste::CanWait {
             // Waited for before the other place is taken, so that nobody waits for a place that is not used yet.
-            sleep(self.place(Track::Resign, self.period * RESIGN_PERIODS).await?).await;
+            let mut connection = self.db.acquire().await?;
+            let pause = kv_pace::take_resign_place(&mut connection, self.period * RESIGN_PERIODS).await?;
+            drop(connection);
+            sleep(pause).await;
         }
-        sleep(self.place(Track::All, self.period).await?).await;
+        let mut connection = self.db.acquire().await?;
+        let pause = kv_pace::take_place(&mut connection, self.spacing(haste)).await?;
+        drop(connection);
+        sleep(pause).await;
         Ok(())
     }
 
-    async fn place(&self, track: Track, period: Duration) -> Result<Duration, StoreError> {
-        let mut connection = self.db.acquire().await?;
-        kv_pace::take_place(&mut connection, track, period).await
+    fn spacing(&self, haste: Haste) -> Spacing {
+        let gap = if haste == Haste::Awaited { self.period.min(AWAITED_GAP) } else { self.period };
+        Spacing { period: self.period, gap, allowance: ALLOWANCE }
     }
 
     /// No lane calls for so long: KV has asked for a pause.
@@ -94,8 +114,9 @@ mod tests {
     }
 
     #[test]
-    fn five_minutes_never_see_more_calls_than_kv_takes_nor_a_second_more_than_four() {
-        assert!(300_000 / CALL_PERIOD.as_millis() + 1 < 1_200);
+    fn five_minutes_never_see_more_calls_than_kv_takes_nor_a_second_more_than_four_that_nobody_waits_for() {
+        let five_minutes = Duration::from_secs(300) + ALLOWANCE;
+        assert!(five_minutes.as_millis() / CALL_PERIOD.as_millis() + 1 < 1_150);
         assert!(CALL_PERIOD * 4 > Duration::from_secs(1));
     }
 }

@@ -46,10 +46,10 @@ impl Steward {
 
     /// Looks after the documents until told to stop.
     pub(super) async fn run(self, stop: CancellationToken) {
-        let mut written = self.publisher.publications.subscribe_written();
+        let mut refreshed = self.publisher.publications.subscribe_refreshed();
         let mut failing = false;
         while !stop.is_cancelled() {
-            written.borrow_and_update();
+            refreshed.borrow_and_update();
             match self.round().await {
                 Ok(true) => continue,
                 Ok(false) => failing = false,
@@ -60,9 +60,10 @@ impl Steward {
                     failing = true;
                 }
             }
-            // A first v1/trust that has just been written lets the first key sign at once.
-            let waiting_for_trust = written.changed();
-            stop.run_until_cancelled(timeout(self.publisher.settings.sweep, waiting_for_trust)).await;
+            // A first v1/trust that has just been written lets the first key sign at once, and what has been signed again
+            // makes room for more.
+            let waiting = timeout(self.publisher.settings.sweep, refreshed.changed());
+            stop.run_until_cancelled(waiting).await;
         }
     }
 

@@ -19,7 +19,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::Publisher;
 use super::batch::{self, BatchError};
-use super::pace::{Pace, backoff};
+use super::pace::{Haste, Pace, backoff};
 use crate::kv::{KvError, Listed, ListedKey, Metadata};
 use crate::metrics::Repair;
 use crate::store::publication::{Expected, Priority};
@@ -190,7 +190,7 @@ impl Jobs {
         while let Some(pause) = self.pace.quiet_for().await? {
             tokio::time::sleep(pause).await;
         }
-        self.pace.call(Priority::Resign).await?;
+        self.pace.call(Haste::CanWait).await?;
         // What was written from here on may or may not be in the list.
         let judged_before = self.publisher.clock.now() - self.publisher.settings.list_lag;
         let Listed { keys, cursor } = self.publisher.kv.list(PREFIX, job.list_cursor.as_deref()).await?;
@@ -235,7 +235,7 @@ impl Jobs {
         let current = batch::digests(&self.publisher, &findings.agreeing).await?;
         findings.differing.extend(current.outdated);
         if !findings.junk.is_empty() {
-            self.pace.call(Priority::Resign).await?;
+            self.pace.call(Haste::CanWait).await?;
             self.publisher.kv.delete_named(&findings.junk).await?;
         }
         let now = self.publisher.clock.now();

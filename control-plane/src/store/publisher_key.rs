@@ -46,9 +46,12 @@ pub async fn all(
     tx: &mut PgConnection,
     retired_before: OffsetDateTime,
 ) -> Result<Vec<PublisherKey>, StoreError> {
+    // The first document from the key on, by the index: to find that it has none, a mere `exists` reads the whole table.
     let rows = sqlx::query!(
         r#"select k.kid, k.listed_at, k.signs_since,
-                  (exists (select from publication p where p.publisher_kid = k.kid)
+                  (k.kid = (select p.publisher_kid from publication p
+                             where p.publisher_kid >= k.kid order by p.publisher_kid limit 1)
+                   is true
                    or not exists (select from publisher_key successor
                                    where successor.signs_since > k.signs_since
                                      and successor.signs_since <= $1)) as "has_documents!"
@@ -199,7 +202,9 @@ pub async fn remove(tx: &mut PgConnection, kid: &Kid, now: OffsetDateTime) -> Re
 pub async fn forget_removed(tx: &mut PgConnection, removed_before: OffsetDateTime) -> Result<(), StoreError> {
     sqlx::query!(
         "delete from removed_publisher_key k
-          where k.removed_at <= $1 and not exists (select from publication p where p.publisher_kid = k.kid)",
+          where k.removed_at <= $1
+            and k.kid is distinct from (select p.publisher_kid from publication p
+                                         where p.publisher_kid >= k.kid order by p.publisher_kid limit 1)",
         removed_before,
     )
     .execute(tx)

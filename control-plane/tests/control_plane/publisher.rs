@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use keypost::clock::Clock;
 use keypost::publisher::PublisherSettings;
+use keypost::store::kv_pace::{self, Spacing};
 use keypost::store::publication::{self, Priority};
 use keypost_shared::document::{ClientDocument, PoolDocument};
 use keypost_shared::id::PoolId;
@@ -327,4 +328,26 @@ async fn stopping_finishes_the_call_under_way() {
     let unfinished = "select count(*) from publication where lease_id is not null";
     assert_eq!(database.number(unfinished).await, 0);
     nothing_waits(&database).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn calls_that_somebody_waits_for_follow_each_other_sooner_until_the_allowance_is_used_up() {
+    let database = TestDatabase::create().await;
+    let (period, soon) = (Duration::from_secs(28), Duration::from_secs(10));
+    let place = async |gap: Duration| {
+        let spacing = Spacing { period, gap, allowance: Duration::from_secs(100) };
+        let mut connection = database.pool.acquire().await.unwrap();
+        let pause = kv_pace::take_place(&mut connection, spacing).await.unwrap();
+        let (next, _) = kv_pace::next_places(&mut connection, spacing).await.unwrap();
+        assert!(next > pause, "the next one is later");
+        drop(connection);
+        database.number("select (extract(epoch from next_call_at) * 1000)::bigint from kv_pace").await
+    };
+    let mut places = Vec::new();
+    for gap in [soon, soon, soon, period, soon, soon, soon, soon, soon, soon, period] {
+        places.push(place(gap).await);
+    }
+    let apart: Vec<i64> = places.windows(2).map(|pair| (pair[1] - pair[0] + 500) / 1000).collect();
+    // Whoever nobody waits for keeps the period, and nobody pays for what others have used up until it is all used up.
+    assert_eq!(apart, [10, 10, 28, 10, 10, 10, 18, 28, 28, 28]);
 }

@@ -76,23 +76,22 @@ pub async fn next_due(
     priorities: (Priority, Priority),
     now: OffsetDateTime,
 ) -> Result<Option<OffsetDateTime>, StoreError> {
+    // In the order of the index, because a mere `exists` walks through the table, most of which may have been written already.
     let due = sqlx::query_scalar!(
-        "select case
-             when exists (
-                 select from publication
-                  where generation > published_generation
-                    and priority between $1 and $2
-                    and (not_before is null or not_before <= $3)
-                    and (leased_until is null or leased_until <= $3)
-                    and (published_at is null or published_at <= $3 - interval '1 second')
-             ) then $3
-             else (
-                 select min(greatest(not_before, leased_until, published_at + interval '1 second'))
-                   from (select * from publication
-                          where generation > published_generation and priority between $1 and $2
-                          order by priority, marked_at
-                          limit 1000) as waiting
-             ) end",
+        "select coalesce(
+             (select $3::timestamptz from publication
+               where generation > published_generation
+                 and priority between $1 and $2
+                 and (not_before is null or not_before <= $3)
+                 and (leased_until is null or leased_until <= $3)
+                 and (published_at is null or published_at <= $3 - interval '1 second')
+               order by priority, marked_at
+               limit 1),
+             (select min(greatest(not_before, leased_until, published_at + interval '1 second'))
+                from (select * from publication
+                       where generation > published_generation and priority between $1 and $2
+                       order by priority, marked_at
+                       limit 1000) as waiting))",
         priorities.0 as i16,
         priorities.1 as i16,
         now,
@@ -113,9 +112,10 @@ pub async fn lease(
     now: OffsetDateTime,
 ) -> Result<Vec<Leased>, StoreError> {
     let LeaseRequest { lease_id, priorities, only_trust, limit, duration, late_write_window } = *request;
+    // By their places in the table, because a join of ten thousand keys reads all of it. They are locked, so they stay there.
     let rows = sqlx::query!(
         "with due as (
-             select key from publication
+             select ctid from publication
               where generation > published_generation
                 and priority between $3 and $4
                 and (not_before is null or not_before <= $1)
@@ -132,8 +132,7 @@ pub async fn lease(
                 version = greatest(p.version + 1, $8),
                 uncertain_until = case when p.lease_id is null then p.uncertain_until
                                        else greatest(p.uncertain_until, $9) end
-           from due
-          where p.key = due.key
+          where p.ctid = any (array(select ctid from due))
          returning p.key, p.generation, p.version, p.attempts",
         now,
         lease_id,

@@ -10,9 +10,10 @@ use crate::store::StoreError;
 
 /// Marks what is due to be signed again, at most `limit` keys. Says how many.
 pub async fn sweep_due(tx: &mut PgConnection, limit: u16, now: OffsetDateTime) -> Result<u64, StoreError> {
+    // By their places in the table, as in `lease`.
     let done = sqlx::query!(
         "with due as (
-             select key from publication
+             select ctid from publication
               where resign_at <= $1 and generation = published_generation
               order by resign_at
               limit $2
@@ -20,8 +21,7 @@ pub async fn sweep_due(tx: &mut PgConnection, limit: u16, now: OffsetDateTime) -
          )
          update publication p
             set generation = p.generation + 1, priority = 2, marked_at = $1, not_before = null
-           from due
-          where p.key = due.key",
+          where p.ctid = any (array(select ctid from due))",
         now,
         i64::from(limit),
     )
@@ -39,19 +39,23 @@ pub async fn sweep_signed_by_others(
     limit: u16,
     now: OffsetDateTime,
 ) -> Result<u64, StoreError> {
+    // Key by key, by the index: where nothing is left, a join reads all that the present key has signed.
     let done = sqlx::query!(
         "with due as (
-             select p.key
+             select p.ctid
                from (select kid from publisher_key union select kid from removed_publisher_key) as k
-               join publication p on p.publisher_kid = k.kid
-              where k.kid <> $1 and p.generation = p.published_generation
+              cross join lateral (
+                        select ctid from publication
+                         where publisher_kid between k.kid and k.kid and generation = published_generation
+                         order by publisher_kid
+                         limit $2
+                           for update skip locked) as p
+              where k.kid <> $1
               limit $2
-                for update of p skip locked
          )
          update publication p
             set generation = p.generation + 1, priority = 2, marked_at = $3, not_before = null
-           from due
-          where p.key = due.key",
+          where p.ctid = any (array(select ctid from due))",
         signer.as_str(),
         i64::from(limit),
         now,
