@@ -234,6 +234,12 @@ fn form_hmac(key: &[u8; 32], cookie: &str, purpose: &str) -> [u8; 32] {
 pub struct AnswerKey([u8; 32]);
 
 impl AnswerKey {
+    /// A keyed hash of a request that holds what can be guessed: without the key nobody can try guesses on it.
+    pub fn hash(&self, request: &[u8]) -> [u8; 32] {
+        let key = Zeroizing::new(hmac(&self.0, b"request"));
+        hmac(&key, request)
+    }
+
     /// Encrypts an answer: `nonce (12) | ciphertext and tag`.
     pub fn seal(&self, answer: &[u8], rng: &mut impl CryptoRngCore) -> Result<Vec<u8>, SealError> {
         let mut nonce = [0; NONCE_LENGTH];

@@ -125,17 +125,46 @@ impl CreateRequest {
         Self { idempotency_key, method, path, body_hash: Sha256::digest(content).into() }
     }
 
+    /// Whether it is to be known again.
+    pub(super) fn has_key(&self) -> bool {
+        self.idempotency_key.is_some()
+    }
+
     /// Begins the creation, unless the request has been answered before.
     pub(super) async fn begin(self, app: &App, actor: &Arc<Actor>) -> Result<Creation, Interrupted> {
+        let caller = actor.id.as_deref().unwrap_or_default();
+        let body_hash = self.body_hash;
+        self.begin_as(app, actor, &[caller], |_| body_hash).await
+    }
+
+    /// The same for a request that holds a password, on behalf of whoever `caller` names. What is kept to know it by can be
+    /// told from nothing but the key, so that nobody guesses the password by it.
+    pub(super) async fn begin_with_password(
+        self,
+        app: &App,
+        actor: &Arc<Actor>,
+        caller: &[&str],
+    ) -> Result<Creation, Interrupted> {
+        let body_hash = self.body_hash;
+        self.begin_as(app, actor, caller, |key| key.hash(&body_hash)).await
+    }
+
+    async fn begin_as(
+        self,
+        app: &App,
+        actor: &Arc<Actor>,
+        caller: &[&str],
+        body_hash: impl Fn(&AnswerKey) -> [u8; 32],
+    ) -> Result<Creation, Interrupted> {
         let mut change = Change::begin(app.context(), actor).await?;
         let Some(key) = &self.idempotency_key else {
             return Ok(Creation { change, kept: Vec::new(), status: StatusCode::CREATED });
         };
-        let caller = actor.id.as_deref().unwrap_or_default();
-        let kept = app.context().master_key.idempotency(&[caller, &self.method, &self.path], key);
+        let scope: Vec<&str> = caller.iter().copied().chain([&*self.method, &*self.path]).collect();
+        let kept = app.context().master_key.idempotency(&scope, key);
         let now = change.now();
         for (id, answer_key) in &kept {
-            match idempotency::claim(change.tx(), id, &self.body_hash, now).await? {
+            match idempotency::claim(change.tx(), id, &body_hash(answer_key), now).await? {
                 Claim::First => {}
                 Claim::OtherBody => return Err(Problem::idempotency_key_reused().into()),
                 Claim::Answered(sealed) => return Err(replay(answer_key, &sealed)?),

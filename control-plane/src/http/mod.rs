@@ -99,7 +99,6 @@ pub fn router(app: App) -> Router {
     let (routes, api) = documented().split_for_parts();
     let routes = routes
         .merge(edge_report::routes())
-        .merge(sso::undocumented_routes())
         .merge(openapi::pages(openapi::complete(api)))
         .fallback(Problem::no_such_route)
         .method_not_allowed_fallback(Problem::method_not_allowed);

@@ -224,6 +224,11 @@ impl Problem {
         Self::new(StatusCode::UNPROCESSABLE_ENTITY, "idempotency_key_reused", title, detail)
     }
 
+    /// Whether it is [that](Self::idempotency_key_reused).
+    pub(super) fn is_idempotency_key_reused(&self) -> bool {
+        self.code == "idempotency_key_reused"
+    }
+
     /// 500, for what is nobody's fault outside. The cause goes into the log, not into the answer.
     pub(super) fn internal(cause: &dyn std::fmt::Display) -> Self {
         tracing::error!(%cause, "a request failed");

@@ -106,7 +106,7 @@ pub struct Context {
 }
 
 impl Context {
-    fn now(&self) -> OffsetDateTime {
+    pub(crate) fn now(&self) -> OffsetDateTime {
         self.clock.now()
     }
 

@@ -86,8 +86,18 @@ const CANARY: &str = "canary-kp_admin_0123456789abcdef";
 const IDEMPOTENCY_KEY: &str = "idempotency-0123456789";
 
 /// The fields of answers that hold a secret.
-const SECRET_FIELDS: [&str; 7] =
-    ["otp", "clientSecret", "key", "accessToken", "refreshToken", "orgOwnerApiKey", "clientAppApiKey"];
+const SECRET_FIELDS: [&str; 8] = [
+    "otp",
+    "clientSecret",
+    "key",
+    "accessToken",
+    "refreshToken",
+    "orgOwnerApiKey",
+    "clientAppApiKey",
+    "access_token",
+];
+/// Where the app is that people sign in to.
+const CALLBACK: &str = "https://app.example/cb";
 const API_KEYS: &str = "/api/internal/api-key";
 const IMPORT: &str = "/api/internal/org/{orgId}/env/{envId}/device/import";
 const SERVICE_CLIENTS: &str = "/api/internal/org/{orgId}/env/{envId}/client";
@@ -230,6 +240,64 @@ async fn use_secrets(caller: &Caller<'_>, kv: &KvServer) -> Vec<Secret> {
     secrets
 }
 
+/// Makes an account by the hosted page, gets tokens for the code, and fresh ones. Answers with the secrets.
+async fn sign_in_by_browser(caller: &Caller<'_>, app: &str, key: &str, password: &str) -> Vec<Secret> {
+    const VERIFIER: &str = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk";
+    let http = Client::builder().redirect(reqwest::redirect::Policy::none()).build().unwrap();
+    let query = format!(
+        "response_type=code&client_id={app}&redirect_uri={CALLBACK}&scope=openid+offline_access&state=s\
+         &code_challenge=E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM&code_challenge_method=S256"
+    );
+    let cookies = |answer: &reqwest::Response| -> String {
+        let set = answer.headers().get_all("set-cookie").iter();
+        set.map(|cookie| cookie.to_str().unwrap().split(';').next().unwrap().to_owned()).collect()
+    };
+    let form = async |path: &str, cookie: &str, body: String| {
+        let request = http.post(caller.serving.url(path)).header("cookie", cookie).body(body);
+        request.header("content-type", "application/x-www-form-urlencoded").send().await.unwrap()
+    };
+    let sign_up = format!("/api/auth/authorize/sign-up?{query}");
+    let page = http.get(caller.serving.url(&sign_up)).send().await.unwrap();
+    let cookie = cookies(&page);
+    let page = page.text().await.unwrap();
+    let (_, token) = page.split_once(r#"name="form_token" value=""#).unwrap();
+    let token = token.split('"').next().unwrap();
+    let body = format!(
+        "form_token={token}&username=cid&email=cid@users.test&password={}",
+        password.replace(' ', "+")
+    );
+    let answer = form(&sign_up, &cookie, body).await;
+    let location = answer.headers()["location"].to_str().unwrap().to_owned();
+    let code = location.split_once("code=").unwrap().1.split('&').next().unwrap().to_owned();
+    let signed_in = cookies(&answer);
+    let client = format!("client_id={app}&client_secret={key}");
+    let body = format!(
+        "{client}&grant_type=authorization_code&code={code}&redirect_uri={CALLBACK}&code_verifier={VERIFIER}"
+    );
+    let text = |value: &Value| value.as_str().unwrap().to_owned();
+    let tokens: Value = form("/api/auth/token", "", body).await.json().await.unwrap();
+    let body = format!("{client}&grant_type=refresh_token&refresh_token={}", text(&tokens["refresh_token"]));
+    let fresh: Value = form("/api/auth/token", "", body).await.json().await.unwrap();
+    let hinted = format!("/api/auth/authorize?{query}&id_token_hint={}", text(&fresh["id_token"]));
+    http.get(caller.serving.url(&hinted)).header("cookie", &signed_in).send().await.unwrap();
+
+    let value = |cookie: &str| cookie.split_once('=').unwrap().1.to_owned();
+    let mut secrets = vec![
+        ("an authorization code", code),
+        ("a form's cookie", value(&cookie)),
+        ("a browser's cookie", value(&signed_in)),
+        ("a code verifier", VERIFIER.to_owned()),
+    ];
+    for tokens in [&tokens, &fresh] {
+        secrets.extend([
+            ("an access token", text(&tokens["access_token"])),
+            ("a refresh token", text(&tokens["refresh_token"])),
+            ("an ID token", text(&tokens["id_token"])),
+        ]);
+    }
+    secrets
+}
+
 /// Everything of single sign-on that handles a secret. Answers with the secrets, and with the operations.
 async fn use_secrets_of_people(caller: &Caller<'_>) -> (Vec<Secret>, Vec<String>) {
     const PASSWORD: &str = "a long way to Tipperary";
@@ -253,8 +321,10 @@ async fn use_secrets_of_people(caller: &Caller<'_>) -> (Vec<Secret>, Vec<String>
         post(&format!("/api/organization/{org}/rotate-key"), admin, json!({"overlapSeconds": 60})).await;
     let other = post("/api/organization", admin, json!({"name": "Another"})).await;
     let apps = format!("/api/organization/{org}/client-apps");
-    let (a, b) =
-        (post(&apps, admin, json!({"name": "A"})).await, post(&apps, admin, json!({"name": "B"})).await);
+    let (a, b) = (
+        post(&apps, admin, json!({"name": "A", "redirectUris": [CALLBACK]})).await,
+        post(&apps, admin, json!({"name": "B"})).await,
+    );
     let rotate = format!("/api/organization/client-apps/{}/rotate-key", text(&b["id"]));
     let b_rotated = post(&rotate, admin, json!({"overlapSeconds": 60})).await;
     let (a_key, b_key) = (text(&a["clientAppApiKey"]), text(&b["clientAppApiKey"]));
@@ -273,6 +343,7 @@ async fn use_secrets_of_people(caller: &Caller<'_>) -> (Vec<Secret>, Vec<String>
     let change = json!({"currentPassword": PASSWORD, "newPassword": OTHER});
     post("/api/auth/password", ("authorization", &bearer), change).await;
 
+    secrets.extend(sign_in_by_browser(caller, &text(&a["id"]), &a_key, PASSWORD).await);
     for pair in [&owner, &bob, &signed_in, &refreshed, &exchanged] {
         secrets.extend([
             ("an access token", text(&pair["accessToken"])),
@@ -292,6 +363,7 @@ async fn use_secrets_of_people(caller: &Caller<'_>) -> (Vec<Secret>, Vec<String>
         "/api/auth/login",
         "/api/auth/refresh",
         "/api/auth/sso-exchange",
+        "/api/auth/token",
         "/api/organization",
         "/api/organization/{orgId}/rotate-key",
         "/api/organization/{orgId}/client-apps",

@@ -20,7 +20,7 @@ use utoipa::{OpenApi as _, PartialSchema, ToSchema};
 use utoipa_swagger_ui::SwaggerUi;
 
 use super::problem::ProblemAnswer;
-use super::sso::RefusalAnswer;
+use super::sso::{Dress, OAuthErrorAnswer, RefusalAnswer};
 
 const MANAGEMENT: &str = "/api/internal/";
 /// Single sign-on, which answers in its envelope (api.md §4).
@@ -29,6 +29,8 @@ const SINGLE_SIGN_ON: [&str; 2] = ["/api/auth", "/api/organization"];
 const OWNERS: &str = "/api/organization";
 /// What people do themselves.
 const SIGNING_IN: &str = "/api/auth/";
+/// Where somebody begins, with an Idempotency-Key if they like.
+const SIGNING_UP: &str = "/api/auth/signup";
 const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}$";
 
 #[derive(utoipa::OpenApi)]
@@ -51,6 +53,7 @@ const UUID: &str = "^[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12
         (name = "Audit", description = "Who did what"),
         (name = "Publishing", description = "What KV is told"),
         (name = "Single sign-on: signing in", description = "Signing up and in, one's own sessions and password"),
+        (name = "Single sign-on: OpenID Connect", description = "The page that people sign in at, and tokens for apps, in OAuth's own shapes"),
         (name = "Single sign-on: organizations", description = "Organizations, as their owners manage them"),
         (name = "Single sign-on: client apps", description = "The applications that an organization's people sign in to"),
         (name = "Single sign-on: users", description = "The users of client apps, as owners manage them"),
@@ -71,6 +74,7 @@ pub(super) fn base() -> OpenApi {
     let mut schemas = Vec::new();
     RefusalAnswer::schemas(&mut schemas);
     components.schemas.extend(schemas);
+    components.schemas.insert("OAuthError".to_owned(), OAuthErrorAnswer::schema());
     let key = ApiKeyValue::with_description("X-API-Key", "kp_admin_… or kp_org_…");
     components.add_security_scheme("apiKey", SecurityScheme::ApiKey(ApiKey::Header(key)));
     let key = ApiKeyValue::with_description("apikey", "org_… or app_…");
@@ -134,7 +138,7 @@ fn security_of_signing_in(name: &str) -> Option<Vec<SecurityRequirement>> {
     match name {
         "signup" | "login" => Some(vec![SecurityRequirement::default(), by("ssoKey")]),
         "validate" => Some(vec![by("ssoKey"), by("accessToken"), by("ssoKey").add("accessToken", [""; 0])]),
-        "password" | "sessions" | "sessions/{sid}" => Some(vec![by("accessToken")]),
+        "password" | "sessions" | "sessions/{sid}" | "userinfo" => Some(vec![by("accessToken")]),
         _ => None,
     }
 }
@@ -151,7 +155,8 @@ fn add_parameters(path: &str, method: &str, operation: &mut Operation) {
     if operation.operation_id.as_deref() == Some("listDevices") {
         parameters.push(tag_filters());
     }
-    if gives_a_secret_or_creates(operation) && (path.starts_with(MANAGEMENT) || path.starts_with(OWNERS)) {
+    let is_known_again = [MANAGEMENT, OWNERS, SIGNING_UP].iter().any(|prefix| path.starts_with(prefix));
+    if gives_a_secret_or_creates(operation) && is_known_again {
         let about = "The same request with the same key gets the same answer, for 24 hours.";
         parameters.push(header("Idempotency-Key", about, "^[!-~]{1,255}$"));
     }
@@ -219,6 +224,15 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
         answers.push(("401", "What was sent to prove who asks does not count."));
     }
     match operation.operation_id.as_deref() {
+        Some("signInByForm" | "signUpByForm") => {
+            answers.push(("403", "The form was not made for this browser."));
+            answers.push(("404", "The app, or the account, has just gone."));
+            answers.push(("409", "Somebody has the name or the address already."));
+        }
+        Some("getUserInfo" | "getUserInfoByPost") => {
+            answers.push(("403", "The token does not have the scope openid."));
+        }
+        Some("authorizeByForm") => answers.retain(|(status, _)| *status != "401"),
         Some("signUp") => answers.push(("403", "Not everybody may sign up, or not by this key.")),
         Some("getMyOrganization") => answers.push(("404", "A global admin key has none of its own.")),
         Some("ssoExchange") => answers.push(("404", "The client app is not of the person's organization.")),
@@ -249,7 +263,12 @@ fn add_answers(path: &str, method: &str, operation: &mut Operation) {
         answers.push(("412", "It is not in the state that If-Match names."));
     }
     for (status, about) in answers {
-        let answer = || if is_single_sign_on(path) { refusal(about) } else { problem(about) };
+        let answer = || match Dress::at(path) {
+            Some(Dress::Envelope) => refusal(about),
+            Some(Dress::OAuth) => oauth_error(about),
+            Some(Dress::Page) => page(about),
+            None => problem(about),
+        };
         operation.responses.responses.entry(status.to_owned()).or_insert_with(|| answer().into());
     }
 }
@@ -262,6 +281,21 @@ fn refusal(about: &str) -> ApiResponse {
     let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("Refusal"))).build();
     let mut response = ApiResponse::new(about);
     response.content.insert("application/json".to_owned(), RefOr::T(content));
+    response
+}
+
+fn oauth_error(about: &str) -> ApiResponse {
+    let content = ContentBuilder::new().schema(Some(Ref::from_schema_name("OAuthError"))).build();
+    let mut response = ApiResponse::new(about);
+    response.content.insert("application/json".to_owned(), RefOr::T(content));
+    response
+}
+
+/// A page that tells the person at the browser.
+fn page(about: &str) -> ApiResponse {
+    let content = ContentBuilder::new().schema(Some(RefOr::T(text(None).build().into()))).build();
+    let mut response = ApiResponse::new(about);
+    response.content.insert("text/html".to_owned(), RefOr::T(content));
     response
 }
 

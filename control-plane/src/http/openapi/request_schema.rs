@@ -45,6 +45,8 @@ fn find_request_schemas(value: &Value, names: &mut BTreeSet<String>) {
 
 fn find_references(value: &Value, names: &mut BTreeSet<String>) {
     match value {
+        // Of a form, OAuth ignores what it does not know, and its names are OAuth's.
+        Value::Object(object) if object.contains_key("application/x-www-form-urlencoded") => {}
         Value::Object(object) => {
             let reference = object.get("$ref").and_then(Value::as_str);
             names.extend(reference.and_then(|path| path.rsplit('/').next()).map(str::to_owned));

@@ -151,6 +151,7 @@ impl From<SessionError> for Problem {
                 let detail = "the token is wrong, has been used, or its session has ended";
                 Problem::of(StatusCode::UNAUTHORIZED, "invalid_token", "The session is over", detail)
             }
+            SessionError::WiderScope => Problem::invalid_field("scope", "must be of those that were granted"),
             SessionError::Sign(error) => {
                 tracing::error!(%error, "no token can be signed");
                 Problem::unavailable()

@@ -97,15 +97,18 @@ pub(super) fn is_single_sign_on(path: &str) -> bool {
 }
 
 /// What a problem looks like outside.
-enum Dress {
+pub(in crate::http) enum Dress {
+    /// In the envelope.
     Envelope,
+    /// As OAuth tells it.
     OAuth,
+    /// A page for people.
     Page,
 }
 
 impl Dress {
     /// What it looks like at this path; none where it stays as it is.
-    fn at(path: &str) -> Option<Self> {
+    pub(in crate::http) fn at(path: &str) -> Option<Self> {
         if IN_OAUTH.contains(&path) {
             Some(Self::OAuth)
         } else if ON_PAGES.contains(&path) {

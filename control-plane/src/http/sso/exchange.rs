@@ -69,7 +69,7 @@ async fn sso_exchange(
         exchange::exchange(app.context(), source, token.expose(), &holder.org, target).await
     })
     .await??;
-    let answer = TokenPairAnswer::of(pair).echoing(Some(&key));
+    let answer = TokenPairAnswer::of(&pair).echoing(Some(&key));
     Ok(Envelope::of("Exchanged", answer).answer(StatusCode::OK))
 }
 

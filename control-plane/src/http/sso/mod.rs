@@ -17,15 +17,15 @@ mod token_pair;
 mod user;
 mod validate;
 
-use axum::Router;
 use utoipa_axum::router::OpenApiRouter;
 
 use super::App;
 
 pub(super) use self::cors::cors;
-pub(super) use self::envelope::{RefusalAnswer, in_envelope};
+pub(super) use self::envelope::{Dress, RefusalAnswer, in_envelope};
+pub(super) use self::openid::OAuthErrorAnswer;
 
-/// The routes in the envelope.
+/// The routes: all in the envelope, but for those of OpenID Connect.
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new()
         .merge(sign_up::routes())
@@ -38,9 +38,5 @@ pub(super) fn routes() -> OpenApiRouter<App> {
         .merge(organization::routes())
         .merge(client_app::routes())
         .merge(user::routes())
-}
-
-/// The routes that answer in other shapes than those of the API's document.
-pub(super) fn undocumented_routes() -> Router<App> {
-    openid::routes()
+        .merge(openid::routes())
 }

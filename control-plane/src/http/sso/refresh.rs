@@ -16,7 +16,8 @@ use super::caller::SignInSource;
 use super::envelope::{Envelope, done};
 use super::sign_in::own_task;
 use super::token_pair::TokenPairAnswer;
-use crate::service::sso::{session, sign_out};
+use crate::service::sso::session::{self, Refreshing};
+use crate::service::sso::sign_out;
 
 pub(super) fn routes() -> OpenApiRouter<App> {
     OpenApiRouter::new().routes(routes!(refresh)).routes(routes!(log_out))
@@ -55,10 +56,10 @@ async fn refresh(
     JsonBody(request): JsonBody<RefreshRequest>,
 ) -> Result<Response, Problem> {
     let pair = own_task(async move {
-        session::refresh(app.context(), source, request.refresh_token.expose(), None).await
+        session::refresh(app.context(), source, request.refresh_token.expose(), Refreshing::default()).await
     })
     .await??;
-    Ok(Envelope::of("Refreshed", TokenPairAnswer::of(pair)).answer(StatusCode::OK))
+    Ok(Envelope::of("Refreshed", TokenPairAnswer::of(&pair)).answer(StatusCode::OK))
 }
 
 /// End the session of a refresh token, with all tokens of it.

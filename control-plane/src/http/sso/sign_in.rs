@@ -75,7 +75,7 @@ async fn log_in(
         sign_in(app.context(), attempts, source, from, &door, &username, password).await
     })
     .await??;
-    let answer = TokenPairAnswer::of(pair).echoing(text.as_ref());
+    let answer = TokenPairAnswer::of(&pair).echoing(text.as_ref());
     Ok(Envelope::of("Signed in", answer).answer(StatusCode::OK))
 }
 

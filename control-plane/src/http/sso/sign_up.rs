@@ -1,9 +1,12 @@
 //! `POST /api/auth/signup`
 
-use axum::extract::{Request, State};
+use std::sync::Arc;
+
+use axum::extract::{FromRequest, Request, State};
 use axum::http::header::RETRY_AFTER;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
+use keypost_shared::id::SsoAppId;
 use keypost_shared::secret::SecretText;
 use serde_json::Value;
 use serde_json::value::RawValue;
@@ -12,18 +15,22 @@ use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
 use super::super::App;
-use super::super::body::{Fields, FromFields, Invalid, read_json};
+use super::super::body::{Fields, FromFields, Invalid};
+use super::super::creation::{Create, CreateRequest, Creation, Interrupted};
 use super::super::fields;
 use super::super::problem::{Problem, not_created};
 use super::caller::{SignInSource, SsoKey, forbidden, invalid_key, key_actor};
 use super::envelope::Envelope;
 use super::sign_in::{busy, own_task};
 use super::token_pair::TokenPairAnswer;
+use crate::service::audit::{Actor, ActorKind, RequestSource};
 use crate::service::sso::name::{Email, Username};
 use crate::service::sso::password::{Password, PasswordError};
-use crate::service::sso::session::SessionError;
+use crate::service::sso::session::{SessionError, SignInFrom};
 use crate::service::sso::sign_up::{self, NewAppUser, NewOwner, SignUpError};
 use crate::service::sso::user_metadata;
+use crate::store::publication::Mark;
+use crate::store::sso::key::KeyHolder;
 
 /// How long after an owner should expect the edge to know the organization's pool, in seconds.
 const RETRY_SECONDS: HeaderValue = HeaderValue::from_static("5");
@@ -128,44 +135,90 @@ impl FromFields for NewAppUser {
 async fn sign_up(
     State(app): State<App>,
     key: SsoKey,
-    source: SignInSource,
+    SignInSource(from, source): SignInSource,
     request: Request,
-) -> Result<Response, Problem> {
+) -> Result<Response, Interrupted> {
     match key {
-        SsoKey::Absent => owner(app, source, read(request).await?).await,
+        SsoKey::Absent => {
+            let asked = Create::from_request(request, &app).await?;
+            own_task(async move { owner(&app, from, source, asked).await }).await?
+        }
         SsoKey::App(holder, id, text) => {
-            let new = read(request).await?;
-            let SignInSource(from, source) = source;
-            let pair = own_task(async move {
-                let actor = key_actor(&holder, source);
-                sign_up::app_user(app.context(), actor, from, (&holder.org, id), new).await
-            })
-            .await??;
-            let answer = TokenPairAnswer::of(pair).echoing(Some(&text));
-            Ok(Envelope::of("The user has signed up", answer).answer(StatusCode::CREATED))
+            let asked = Create::from_request(request, &app).await?;
+            own_task(async move { app_user(&app, from, source, (holder, id, text), asked).await }).await?
         }
         SsoKey::Organization(_) => {
-            Err(forbidden("an organization's key signs nobody up; a client app's does"))
+            Err(forbidden("an organization's key signs nobody up; a client app's does").into())
         }
     }
-}
-
-async fn read<T: FromFields>(request: Request) -> Result<T, Problem> {
-    Ok(read_json(request).await?.0)
 }
 
 async fn owner(
-    app: App,
-    SignInSource(from, source): SignInSource,
-    new: NewOwner,
-) -> Result<Response, Problem> {
-    let done = own_task(async move { sign_up::owner(app.context(), source, from, new).await }).await??;
-    let answer = TokenPairAnswer::of(done.pair).with_owner_key(done.key.expose());
-    let mut response = Envelope::of("The owner has signed up", answer).answer(StatusCode::CREATED);
-    if !done.published {
+    app: &App,
+    from: SignInFrom,
+    source: RequestSource,
+    Create(new, request): Create<NewOwner>,
+) -> Result<Response, Interrupted> {
+    let name = new.username.as_str().to_owned();
+    let actor = Arc::new(source.clone().actor(ActorKind::User, None, Some(name.clone())));
+    let prepared = sign_up::prepare_owner(app.context(), new).await;
+    let mut creation = begin(app, &source, request, &actor, &["owner", &name]).await?;
+    // Only now: who asks again has the name already.
+    let (pair, key) = sign_up::add_owner(&mut creation.change, source, from, prepared?).await?;
+    let mut published = false;
+    let wait = async |marks: Vec<Mark>| {
+        published = app.context().publications.published(&marks).await;
+        published
+    };
+    let answer = |_| {
+        let answer = TokenPairAnswer::of(&pair).with_owner_key(key.expose());
+        Envelope::of("The owner has signed up", answer)
+    };
+    let mut response = creation.finish_after(app, None, wait, answer).await?;
+    if !published {
         response.headers_mut().insert(RETRY_AFTER, RETRY_SECONDS);
     }
     Ok(response)
+}
+
+async fn app_user(
+    app: &App,
+    from: SignInFrom,
+    source: RequestSource,
+    (holder, id, key): (KeyHolder, SsoAppId, SecretText),
+    Create(new, request): Create<NewAppUser>,
+) -> Result<Response, Interrupted> {
+    let name = new.username.as_str().to_owned();
+    let actor = Arc::new(key_actor(&holder, source.clone()));
+    let whose = (&holder.org, id);
+    let prepared = sign_up::prepare_app_user(app.context(), whose, new).await;
+    let caller = [&*holder.key_id.to_string(), &name];
+    let mut creation = begin(app, &source, request, &actor, &caller).await?;
+    let pair = sign_up::add_app_user(&mut creation.change, from, whose, prepared?).await?;
+    let answer = TokenPairAnswer::of(&pair).echoing(Some(&key));
+    Ok(creation.finish(&Envelope::of("The user has signed up", answer), None).await?)
+}
+
+/// Begins to sign somebody up, unless the request has been answered before. Its `Idempotency-Key` is good for one key and
+/// one name: whoever shares an app's key with others shares no answers with them. Another body with the same key may be a
+/// guess of the password in the first: it counts as a failure to sign in.
+async fn begin(
+    app: &App,
+    source: &RequestSource,
+    request: CreateRequest,
+    actor: &Arc<Actor>,
+    caller: &[&str],
+) -> Result<Creation, Interrupted> {
+    if !request.has_key() {
+        return request.begin_with_password(app, actor, caller).await;
+    }
+    let now = app.context().now();
+    let attempt = app.0.sign_in_attempts.begin(source.address, now).map_err(Problem::from)?;
+    let begun = request.begin_with_password(app, actor, caller).await;
+    if matches!(&begun, Err(Interrupted::Problem(problem)) if problem.is_idempotency_key_reused()) {
+        attempt.failed(now);
+    }
+    begun
 }
 
 fn username(value: Value) -> Result<Username, Invalid> {

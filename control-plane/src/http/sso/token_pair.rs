@@ -30,13 +30,13 @@ pub(super) struct TokenPairAnswer {
 }
 
 impl TokenPairAnswer {
-    pub(super) fn of(pair: TokenPair) -> Self {
+    pub(super) fn of(pair: &TokenPair) -> Self {
         Self {
             access_token: pair.access_token.expose().to_owned(),
             refresh_token: pair.refresh_token.expose().to_owned(),
             token_type: "Bearer",
             expires_in: pair.expires_in,
-            user_claims: pair.claims,
+            user_claims: pair.claims.clone(),
             org_owner_api_key: None,
             client_app_api_key: None,
         }

@@ -3,11 +3,12 @@
 use keypost_shared::host::{HostCrypto, PrivateKey};
 use keypost_shared::id::{Kid, OrgId, PoolId, SessionId, SsoAppId, UserId};
 use keypost_shared::issued_token::TokenError;
-use keypost_shared::jwk::{Jwk, JwkSet, SigningAlg};
+use keypost_shared::jwk::{EcPublicJwk, Jwk, JwkSet, SigningAlg};
 use keypost_shared::jws::{JwsHeader, UnverifiedJws, append_signature, signing_input};
 use keypost_shared::secret::SecretText;
 use keypost_shared::status_list::{StatusClaim, StatusIndex};
 use keypost_shared::time::UnixTime;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use utoipa::ToSchema;
@@ -196,7 +197,7 @@ pub(super) struct PresentedIndex {
     pub(super) uri: String,
 }
 
-/// An access token of which nothing may be believed yet.
+/// An access token, or an ID token, of which nothing may be believed yet.
 pub(super) struct Presented<'a> {
     jws: UnverifiedJws<'a>,
 }
@@ -223,8 +224,18 @@ impl<'a> Presented<'a> {
         self,
         context: &Context,
         pool: PoolId,
-        key: keypost_shared::jwk::EcPublicJwk,
+        key: EcPublicJwk,
     ) -> Result<Option<PresentedClaims>, StoreError> {
+        let claims: Option<PresentedClaims> = self.payload(key).await?;
+        let issuer = PoolUrls::new(&context.edge_url, pool).issuer;
+        Ok(claims.filter(|claims| claims.iss == issuer && unix(context.now()) < claims.exp))
+    }
+
+    /// What was signed, if the key signed it: for whom, and until when, is to be looked at.
+    pub(super) async fn payload<T: DeserializeOwned>(
+        self,
+        key: EcPublicJwk,
+    ) -> Result<Option<T>, StoreError> {
         let keys = JwkSet { keys: vec![Jwk::es256(key)] };
         match self.jws.verify(&HostCrypto, &keys).await {
             Ok(()) => {}
@@ -233,8 +244,6 @@ impl<'a> Presented<'a> {
             }
             Err(_) => return Ok(None),
         }
-        let claims: Option<PresentedClaims> = self.jws.payload().ok();
-        let issuer = PoolUrls::new(&context.edge_url, pool).issuer;
-        Ok(claims.filter(|claims| claims.iss == issuer && unix(context.now()) < claims.exp))
+        Ok(self.jws.payload().ok())
     }
 }

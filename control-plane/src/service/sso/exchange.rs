@@ -63,7 +63,7 @@ pub async fn exchange(
     target: SsoAppId,
 ) -> Result<TokenPair, ExchangeError> {
     let mut begun = begin(context, source, access_token, org, target).await?;
-    let pair = PairFor { app: Some(target), extends_session: false, scope: None };
+    let pair = PairFor { app: Some(target), extends_session: false, scope: None, narrowed: None };
     let pair = issue(&mut begun.change, &begun.pool, &begun.session, &begun.person, pair).await?;
     begun.change.commit().await?;
     Ok(pair)

@@ -12,6 +12,7 @@ use super::super::audit::{Event, RequestSource, Target};
 use super::super::change::Change;
 use super::super::{Context, audit};
 use super::access_token::{AccessToken, PoolSigner, SignError, UserClaims};
+use super::openid::scope::OpenIdScope;
 use crate::clock::unix;
 use crate::entropy::random_uuid;
 use crate::store::publication::Priority;
@@ -53,6 +54,8 @@ pub struct PairFor {
     pub extends_session: bool,
     /// The scopes of OpenID Connect; none outside of its flow.
     pub scope: Option<String>,
+    /// Those of the access token, where they are fewer.
+    pub narrowed: Option<String>,
 }
 
 /// From where somebody signs in.
@@ -70,6 +73,9 @@ pub enum SessionError {
     /// The session, its person or the token is not there, or does not count any more. There is no telling which.
     #[error("the session does not go on")]
     Over,
+    /// More scopes are asked for than were granted.
+    #[error("more scopes are asked for than were granted")]
+    WiderScope,
     /// Nothing can be signed at the moment.
     #[error(transparent)]
     Sign(#[from] SignError),
@@ -148,7 +154,8 @@ pub async fn issue(
     };
     let now = change.now();
     refresh_token::insert(change.tx(), &stored, now).await?;
-    Ok(TokenPair { access_token, refresh_token: refresh, expires_in, claims, session, scope: pair.scope })
+    let scope = pair.narrowed.or(pair.scope);
+    Ok(TokenPair { access_token, refresh_token: refresh, expires_in, claims, session, scope })
 }
 
 /// Makes an access token alone, in a session that goes on, and that the caller has begun or locked.
@@ -183,7 +190,7 @@ pub async fn issue_access_token(
         jti: random_uuid(&mut rng).to_string(),
         iat,
         exp: iat + ttl.unsigned_abs(),
-        scope: pair.scope.as_deref(),
+        scope: pair.narrowed.as_deref().or(pair.scope.as_deref()),
         status: block.and_then(|block| block.next_index(0)),
     };
     let access_token = PoolSigner::open(change.context(), pool)?.access_token(&token)?;
@@ -198,14 +205,24 @@ enum Use {
     Stolen,
 }
 
-/// Goes on with a refresh token. With `app`, it must be that client app's.
+/// What a refresh token is to give.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Refreshing {
+    /// The client app whose it must be, where that is asked for.
+    pub app: Option<SsoAppId>,
+    /// What the access token shall be for, of what was granted (RFC 6749 §6); all of it where it is not said. The next
+    /// refresh token is for all of it again.
+    pub scope: Option<OpenIdScope>,
+}
+
+/// Goes on with a refresh token.
 ///
 /// Any use but the first, and one retry within [`RETRY_WINDOW`] of it, ends the session: somebody else has the token.
 pub async fn refresh(
     context: &Context,
     source: RequestSource,
     token: &str,
-    app: Option<SsoAppId>,
+    Refreshing { app, scope: wanted }: Refreshing,
 ) -> Result<TokenPair, SessionError> {
     let hash = SecretHash::of(token.as_bytes());
     let actor = source.actor(audit::ActorKind::User, None, None);
@@ -218,7 +235,9 @@ pub async fn refresh(
     if !session.is_live(now) || app.is_some() && app != found.app {
         return Err(SessionError::Over);
     }
+    let narrowed = narrow(found.scope.as_deref(), wanted);
     match use_of(&found, now) {
+        Use::First | Use::Retry if narrowed.is_err() => return Err(SessionError::WiderScope),
         Use::First if now >= found.expires_at => return Err(SessionError::Over),
         Use::First => found.rotated_at = Some(now),
         Use::Retry => found.retried_at = Some(now),
@@ -232,9 +251,23 @@ pub async fn refresh(
     let pool = pool::find(change.tx(), &session.org).await?.ok_or(SessionError::Over)?;
     let user = user::find(change.tx(), &session.org, session.user).await?.ok_or(SessionError::Over)?;
     let RefreshToken { app, extends_session, scope, .. } = found;
-    let pair = issue(&mut change, &pool, &session, &user, PairFor { app, extends_session, scope }).await?;
+    let pair = PairFor { app, extends_session, scope, narrowed: narrowed? };
+    let pair = issue(&mut change, &pool, &session, &user, pair).await?;
     change.commit().await?;
     Ok(pair)
+}
+
+/// The scopes of an access token, where they are to be fewer than those that were granted. Outside of OpenID Connect's flow
+/// there are none, and there is nothing to narrow.
+fn narrow(granted: Option<&str>, wanted: Option<OpenIdScope>) -> Result<Option<String>, SessionError> {
+    let (Some(text), Some(wanted)) = (granted, wanted) else { return Ok(None) };
+    let granted =
+        OpenIdScope::parse(text).map_err(|error| StoreError::unreadable("refresh_token.scope", error))?;
+    if wanted.within(granted) == wanted {
+        Ok(Some(wanted.to_string()))
+    } else {
+        Err(SessionError::WiderScope)
+    }
 }
 
 fn use_of(token: &RefreshToken, now: OffsetDateTime) -> Use {

@@ -183,7 +183,7 @@ pub(super) async fn begin_session(
     from: SignInFrom,
 ) -> Result<TokenPair, SessionError> {
     let (pool, session) = session::begin(change, user, from).await?;
-    let pair = PairFor { app: user.app, extends_session: true, scope: None };
+    let pair = PairFor { app: user.app, extends_session: true, scope: None, narrowed: None };
     let pair = session::issue(change, &pool, &session, user, pair).await?;
     let target =
         Target { org: Some(user.org.clone()), env: None, kind: "sso_session", id: session.id.to_string() };

@@ -6,7 +6,7 @@ use keypost_shared::id::{OrgId, SsoAppId, UserId};
 use keypost_shared::secret::{ApiKey, SecretText};
 use serde_json::value::RawValue;
 
-use super::super::audit::{Actor, ActorKind, Event, RequestSource, Target};
+use super::super::audit::{ActorKind, Event, RequestSource, Target};
 use super::super::change::Change;
 use super::super::organization::NewOrganization;
 use super::super::{Context, CreateError};
@@ -53,15 +53,11 @@ pub struct NewAppUser {
     pub metadata: Box<RawValue>,
 }
 
-/// An owner who has signed up.
-#[derive(Debug)]
-pub struct SignedUpOwner {
-    /// Their first tokens.
-    pub pair: TokenPair,
-    /// The organization's key, to be shown once.
-    pub key: ApiKey,
-    /// Whether the document of the organization's pool is in KV.
-    pub published: bool,
+/// Somebody who may sign up: what takes long, the hash of their password, has been made.
+pub struct Prepared<T> {
+    new: T,
+    keys: NameKeys,
+    hash: SecretText,
 }
 
 /// Why nobody has signed up.
@@ -107,13 +103,8 @@ impl From<StoreError> for SignUpError {
     }
 }
 
-/// Signs an owner up, with an organization of theirs. Answers once the document of its pool is in KV.
-pub async fn owner(
-    context: &Context,
-    source: RequestSource,
-    from: SignInFrom,
-    new: NewOwner,
-) -> Result<SignedUpOwner, SignUpError> {
+/// What an owner needs to sign up, before anything is locked.
+pub async fn prepare_owner(context: &Context, new: NewOwner) -> Result<Prepared<NewOwner>, SignUpError> {
     if !context.sso.public_signup {
         return Err(SignUpError::Closed);
     }
@@ -122,50 +113,42 @@ pub async fn owner(
     if new.username.is_address() && keys.username != keys.email {
         return Err(SignUpError::ForeignAddress);
     }
-    let hash = hash(context, None, &keys, new.password).await?;
+    let hash = hash(context, None, &keys, new.password.clone()).await?;
+    Ok(Prepared { new, keys, hash })
+}
 
-    let id = UserId(random_uuid(&mut context.rng()));
+/// Signs an owner up, with an organization of theirs: their first tokens, and the organization's key, to be shown once.
+pub async fn add_owner(
+    change: &mut Change,
+    source: RequestSource,
+    from: SignInFrom,
+    Prepared { new, keys, hash }: Prepared<NewOwner>,
+) -> Result<(TokenPair, ApiKey), SignUpError> {
+    let id = UserId(random_uuid(&mut change.rng()));
     let actor = source.actor(ActorKind::User, Some(id.to_string()), Some(new.username.as_str().to_owned()));
-    let mut change = Change::begin(context, &Arc::new(actor)).await?;
+    change.set_actor(Arc::new(actor));
     let founding =
         NewOrganization { id: None, name: new.organization_name, description: new.organization_description };
-    let (founded, key) = organization::begin(&mut change, founding).await?;
+    let (founded, key) = organization::begin(change, founding).await?;
     let org = founded.organization.id;
     let person = User {
         first_name: new.first_name,
         last_name: new.last_name,
         ..person(id, &org, None, &new.username, &new.email, empty_metadata()?, change.now())
     };
-    add(&mut change, &person, &keys, &hash).await?;
-    organization::add_owner(&mut change, &org, id).await?;
-    let pair = begin_session(&mut change, &person, from).await?;
-    let marks = change.commit().await?;
-    let published = context.publications.published(&marks).await;
-    tracing::info!(%org, user = %id, published, "an owner has signed up");
-    Ok(SignedUpOwner { pair, key, published })
+    add(change, &person, &keys, &hash).await?;
+    organization::add_owner(change, &org, id).await?;
+    let pair = begin_session(change, &person, from).await?;
+    tracing::info!(%org, user = %id, "an owner signs up");
+    Ok((pair, key))
 }
 
-/// Signs a user of a client app up, for whoever holds the app's key.
-pub async fn app_user(
+/// What a user of a client app needs to sign up, if its rules allow them, before anything is locked.
+pub async fn prepare_app_user(
     context: &Context,
-    actor: Actor,
-    from: SignInFrom,
-    whose: (&OrgId, SsoAppId),
-    new: NewAppUser,
-) -> Result<TokenPair, SignUpError> {
-    let (mut change, person) = add_app_user(context, actor, whose, new).await?;
-    let pair = begin_session(&mut change, &person, from).await?;
-    change.commit().await?;
-    Ok(pair)
-}
-
-/// Begins a change with a new user of a client app, if its rules allow one.
-pub(super) async fn add_app_user(
-    context: &Context,
-    actor: Actor,
     (org, app): (&OrgId, SsoAppId),
     new: NewAppUser,
-) -> Result<(Change, User), SignUpError> {
+) -> Result<Prepared<NewAppUser>, SignUpError> {
     let rules = {
         let mut connection = context.connection().await?;
         client_app::find(&mut connection, org, app).await?.ok_or(SignUpError::AppGone)?
@@ -178,13 +161,31 @@ pub(super) async fn add_app_user(
         return Err(SignUpError::Metadata(others));
     }
     let keys = name::keys(&new.username, &new.email);
-    let hash = hash(context, Some((org, app)), &keys, new.password).await?;
+    let hash = hash(context, Some((org, app)), &keys, new.password.clone()).await?;
+    Ok(Prepared { new, keys, hash })
+}
 
-    let mut change = Change::begin(context, &Arc::new(actor)).await?;
+/// Signs a user of a client app up, for whoever holds the app's key: their first tokens.
+pub async fn add_app_user(
+    change: &mut Change,
+    from: SignInFrom,
+    whose: (&OrgId, SsoAppId),
+    prepared: Prepared<NewAppUser>,
+) -> Result<TokenPair, SignUpError> {
+    let person = add_user(change, whose, prepared).await?;
+    Ok(begin_session(change, &person, from).await?)
+}
+
+/// Adds a user of a client app.
+pub(super) async fn add_user(
+    change: &mut Change,
+    (org, app): (&OrgId, SsoAppId),
+    Prepared { new, keys, hash }: Prepared<NewAppUser>,
+) -> Result<User, SignUpError> {
     let id = UserId(random_uuid(&mut change.rng()));
     let person = person(id, org, Some(app), &new.username, &new.email, new.metadata, change.now());
-    add(&mut change, &person, &keys, &hash).await?;
-    Ok((change, person))
+    add(change, &person, &keys, &hash).await?;
+    Ok(person)
 }
 
 /// The hash of a password, unless somebody has the name already: of those who come at once the database decides, but most

@@ -86,7 +86,8 @@ impl World<'_> {
         let pool = keypost::store::sso::pool::find(change.tx(), &self.people.org).await.unwrap().unwrap();
         let row =
             keypost::store::sso::session::lock(change.tx(), &self.people.org, row.id).await.unwrap().unwrap();
-        let pair = PairFor { app: Some(self.apps[app].id), extends_session: false, scope: None };
+        let pair =
+            PairFor { app: Some(self.apps[app].id), extends_session: false, scope: None, narrowed: None };
         let pair = session::issue(&mut change, &pool, &row, user, pair).await.unwrap();
         change.commit().await.unwrap();
         self.keep(session, app, &pair);

@@ -112,7 +112,7 @@ async fn person(app: &TestApp, org: &str, of: Option<SsoAppId>, name: &str) -> U
 async fn sign_in(app: &TestApp, user: &User) -> TokenPair {
     let mut change = Change::begin(&app.context, &Actor::system()).await.unwrap();
     let (pool, started) = session::begin(&mut change, user, SignInFrom::default()).await.unwrap();
-    let pair = PairFor { app: user.app, extends_session: true, scope: None };
+    let pair = PairFor { app: user.app, extends_session: true, scope: None, narrowed: None };
     let pair = session::issue(&mut change, &pool, &started, user, pair).await.unwrap();
     change.commit().await.unwrap();
     pair
@@ -418,7 +418,7 @@ async fn with_an_app_go_its_users_their_sessions_and_what_others_got_for_it() {
     // Ulla has got a pair for B by exchange.
     let mut change = Change::begin(&acme.app.context, &Actor::system()).await.unwrap();
     let sso_pool = pool::find(change.tx(), &of_a.org).await.unwrap().unwrap();
-    let pair = PairFor { app: Some(b), extends_session: false, scope: None };
+    let pair = PairFor { app: Some(b), extends_session: false, scope: None, narrowed: None };
     let exchanged = session::issue(&mut change, &sso_pool, &at_a.session, &of_a, pair).await.unwrap();
     change.commit().await.unwrap();
 
@@ -433,7 +433,7 @@ async fn with_an_app_go_its_users_their_sessions_and_what_others_got_for_it() {
     assert_eq!(acme.app.database.number(left).await, 1);
     // Ulla goes on at A, with a token that counts.
     let mut change = Change::begin(&acme.app.context, &Actor::system()).await.unwrap();
-    let pair = PairFor { app: Some(a), extends_session: true, scope: None };
+    let pair = PairFor { app: Some(a), extends_session: true, scope: None, narrowed: None };
     let next = session::issue(&mut change, &sso_pool, &at_a.session, &of_a, pair).await.unwrap();
     change.commit().await.unwrap();
     assert!(!acme.is_revoked(next.access_token.expose()).await);
@@ -456,7 +456,9 @@ async fn whoever_refreshes_while_an_app_is_deleted_goes_on_or_is_told_that_it_is
             refreshing.push(tokio::spawn(async move {
                 loop {
                     let source = RequestSource { address: "192.0.2.1".parse().unwrap(), request_id: None };
-                    match session::refresh(&context, source, token.expose(), None).await {
+                    match session::refresh(&context, source, token.expose(), session::Refreshing::default())
+                        .await
+                    {
                         Ok(pair) => token = pair.refresh_token,
                         Err(SessionError::Over) => break,
                         Err(error) => panic!("{error}"),

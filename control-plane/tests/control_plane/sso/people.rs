@@ -145,7 +145,7 @@ impl<'a> People<'a> {
     pub(super) async fn sign_in(&self, user: &User) -> TokenPair {
         let mut change = self.change().await;
         let (pool, started) = session::begin(&mut change, user, SignInFrom::default()).await.unwrap();
-        let pair = PairFor { app: user.app, extends_session: true, scope: None };
+        let pair = PairFor { app: user.app, extends_session: true, scope: None, narrowed: None };
         let pair = session::issue(&mut change, &pool, &started, user, pair).await.unwrap();
         change.commit().await.unwrap();
         pair
@@ -156,7 +156,7 @@ impl<'a> People<'a> {
             address: "192.0.2.1".parse().unwrap(),
             request_id: None,
         };
-        session::refresh(&self.app.context, source, token.expose(), None).await
+        session::refresh(&self.app.context, source, token.expose(), session::Refreshing::default()).await
     }
 
     pub(super) async fn end(&self, which: Which) {

@@ -1,9 +1,12 @@
 //! Signing up.
 
+use axum::body::Body;
+use axum::http::Request;
 use futures_util::future::join_all;
 use serde_json::{Value, json};
+use sha2::{Digest, Sha256};
 
-use crate::support::sso::{SsoRequest, claims, owner_fields, user_fields};
+use crate::support::sso::{Owner, SsoRequest, claims, owner_fields, user_fields};
 use crate::support::{Answer, TestApp};
 
 async fn sign_up(app: &TestApp, body: Value) -> Answer {
@@ -205,4 +208,61 @@ async fn where_public_signup_is_off_nobody_becomes_an_owner() {
     let app = TestApp::start_changed(|context| context.sso.public_signup = false).await;
     sign_up(&app, owner_fields("ada")).await.assert_failed(403, "signup_closed");
     assert_eq!(app.database.number("select count(*) from organization").await, 0);
+}
+
+/// Signs up with an `Idempotency-Key`.
+async fn again(app: &TestApp, key: Option<&str>, idempotency_key: &str, body: &Value) -> Answer {
+    let mut request = Request::post("/api/auth/signup")
+        .header("content-type", "application/json")
+        .header("idempotency-key", idempotency_key);
+    if let Some(key) = key {
+        request = request.header("apikey", key);
+    }
+    app.send(request.body(Body::from(body.to_string())).unwrap()).await
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn who_asks_again_with_the_same_idempotency_key_gets_the_same_answer() {
+    let app = TestApp::start().await;
+    let body = owner_fields("ada");
+    let all = join_all((0..3).map(|_| again(&app, None, "k1", &body))).await;
+    let first = all[0].data(201);
+    assert!(all.iter().all(|answer| answer.data(201) == first), "at the same time too");
+    let later = again(&app, None, "k1", &body).await;
+    assert_eq!((later.data(201), later.header("idempotent-replayed")), (first.clone(), Some("true")));
+    assert_eq!(app.database.number("select count(*) from sso_user").await, 1);
+    assert!(app.counts(later.data(201)["accessToken"].as_str().unwrap()).await);
+    again(&app, None, "k2", &body).await.assert_failed(409, "already_exists");
+
+    let owner = Owner {
+        org: first["userClaims"]["organizationId"].as_str().unwrap().to_owned(),
+        key: first["orgOwnerApiKey"].as_str().unwrap().to_owned(),
+        access_token: first["accessToken"].as_str().unwrap().to_owned(),
+    };
+    let client_app = app.client_app(&owner, "A").await;
+    let bob = user_fields("bob");
+    let first = again(&app, Some(&client_app.key), "k1", &bob).await.data(201);
+    assert_eq!(again(&app, Some(&client_app.key), "k1", &bob).await.data(201), first);
+    // Others hold the app's key too.
+    again(&app, Some(&client_app.key), "k1", &user_fields("eve")).await.data(201);
+    again(&app, None, "", &bob).await.assert_failed(400, "invalid_request");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_idempotency_key_is_no_way_to_guess_a_password() {
+    let app = TestApp::start().await;
+    let body = owner_fields("ada");
+    again(&app, None, "k1", &body).await.data(201);
+    let mut statuses = Vec::new();
+    for guess in 0..32 {
+        let mut guessed = body.clone();
+        guessed["password"] = json!(format!("a long guess {guess}"));
+        statuses.push(again(&app, None, "k1", &guessed).await.status.as_u16());
+    }
+    assert_eq!((statuses[0], statuses[29], statuses[31]), (409, 409, 429), "{statuses:?}");
+    // What is kept says nothing about the password to who has the database alone.
+    let plain: [u8; 32] = Sha256::digest(body.to_string()).into();
+    let kept: Vec<u8> =
+        sqlx::query_scalar("select body_hash from idempotency").fetch_one(&app.database.pool).await.unwrap();
+    assert_ne!(kept, plain);
 }

@@ -16,6 +16,7 @@ use reqwest::Url;
 use serde_json::value::RawValue;
 
 use super::browser::Cookies;
+use super::document::{AuthorizationForm, AuthorizationParameters, SignInForm, SignUpForm};
 use super::form_token;
 use super::page::{self, Refusal, Setting, Typed};
 use super::refusal::{self, EXPIRED};
@@ -32,6 +33,7 @@ use crate::service::sso::openid::authorization_request::{
 };
 use crate::service::sso::openid::browser::{self, Asked};
 use crate::service::sso::openid::client;
+use crate::service::sso::openid::hint::Meant;
 use crate::service::sso::openid::redirect_uri::RedirectUri;
 use crate::service::sso::openid::sign_in;
 use crate::service::sso::password::Password;
@@ -53,11 +55,23 @@ struct Asking {
     client: OpenIdClient,
     redirect_uri: RedirectUri,
     request: AuthorizationRequest,
+    /// Whom the app means.
+    meant: Meant,
     /// As it came.
     query: String,
 }
 
-/// An authorization request.
+/// Have somebody signed in: a page, or back to the app.
+///
+/// What is wrong with who asks, or with where the answer is to go, is told on a page; everything else is told the app.
+#[utoipa::path(
+    get,
+    path = "/api/auth/authorize",
+    operation_id = "authorize",
+    tag = "Single sign-on: OpenID Connect",
+    params(AuthorizationParameters),
+    responses((status = 200, body = String, content_type = "text/html", description = "A page for people."), (status = 303, description = "Back to the app, with a code or an error.")),
+)]
 pub(super) async fn ask(
     State(app): State<App>,
     Source(source): Source,
@@ -71,7 +85,7 @@ pub(super) async fn ask(
         Ok(None) if asking.request.prompt == Prompt::None => {
             Ok(asking.refuse(&app, AuthorizationError::LoginRequired))
         }
-        Ok(None) if asking.request.prompt == Prompt::Create && asking.client.public_signup => {
+        Ok(None) if asking.request.prompt == Prompt::Create && asking.takes_new_accounts() => {
             Ok(asking.sign_up_form(&app, &headers, &Typed::default(), None))
         }
         Ok(None) => {
@@ -82,13 +96,29 @@ pub(super) async fn ask(
 }
 
 /// The same by POST, which comes from another site and therefore without our cookies: once more by GET, with them.
+#[utoipa::path(
+    post,
+    path = "/api/auth/authorize",
+    operation_id = "authorizeByForm",
+    tag = "Single sign-on: OpenID Connect",
+    request_body(content = AuthorizationForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 303, description = "To the same by GET.")),
+)]
 pub(super) async fn ask_by_form(State(app): State<App>, request: Request) -> Result<Response, Response> {
     let TypedForm { text, .. } = TypedForm::read(request).await?;
     let to = format!("{}{PATH}?{text}", app.context().public_url);
     Ok(redirect(&to))
 }
 
-/// The page for signing in, whether or not somebody is.
+/// See the page for signing in, whether or not somebody is.
+#[utoipa::path(
+    get,
+    path = "/api/auth/authorize/sign-in",
+    operation_id = "showSignIn",
+    tag = "Single sign-on: OpenID Connect",
+    params(AuthorizationParameters),
+    responses((status = 200, body = String, content_type = "text/html", description = "A page for people."), (status = 303, description = "Back to the app, with a code or an error.")),
+)]
 pub(super) async fn sign_in_page(
     State(app): State<App>,
     headers: HeaderMap,
@@ -98,21 +128,38 @@ pub(super) async fn sign_in_page(
     Ok(asking.sign_in_form(&app, &headers, "", None))
 }
 
-/// The page for a new account.
+/// See the page for a new account.
+#[utoipa::path(
+    get,
+    path = "/api/auth/authorize/sign-up",
+    operation_id = "showSignUp",
+    tag = "Single sign-on: OpenID Connect",
+    params(AuthorizationParameters),
+    responses((status = 200, body = String, content_type = "text/html", description = "A page for people."), (status = 303, description = "Back to the app, with a code or an error.")),
+)]
 pub(super) async fn sign_up_page(
     State(app): State<App>,
     headers: HeaderMap,
     uri: Uri,
 ) -> Result<Response, Response> {
     let asking = Asking::read(&app, uri.query()).await?;
-    if asking.client.public_signup {
+    if asking.takes_new_accounts() {
         Ok(asking.sign_up_form(&app, &headers, &Typed::default(), None))
     } else {
         Ok(asking.sign_in_form(&app, &headers, "", None))
     }
 }
 
-/// The form for signing in.
+/// Sign in by the form of the page.
+#[utoipa::path(
+    post,
+    path = "/api/auth/authorize/sign-in",
+    operation_id = "signInByForm",
+    tag = "Single sign-on: OpenID Connect",
+    params(AuthorizationParameters),
+    request_body(content = SignInForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 303, description = "Back to the app, with a code or an error.")),
+)]
 pub(super) async fn sign_in(
     State(app): State<App>,
     SignInSource(from, source): SignInSource,
@@ -138,7 +185,8 @@ pub(super) async fn sign_in(
     };
     let (asking, cookies, signed_in) = own_task(task).await.map_err(IntoResponse::into_response)?;
     Ok(match signed_in {
-        Ok(code) => cookies.set(asking.answer(&app, &code)),
+        Ok(Some(code)) => cookies.set(asking.answer(&app, &code)),
+        Ok(None) => asking.refuse(&app, AuthorizationError::LoginRequired),
         Err(error) => {
             let (status, problem) = refusal::of_sign_in(&error);
             let is_wrong = matches!(error, SignInError::Wrong);
@@ -148,7 +196,16 @@ pub(super) async fn sign_in(
     })
 }
 
-/// The form for a new account.
+/// Make an account by the form of the page.
+#[utoipa::path(
+    post,
+    path = "/api/auth/authorize/sign-up",
+    operation_id = "signUpByForm",
+    tag = "Single sign-on: OpenID Connect",
+    params(AuthorizationParameters),
+    request_body(content = SignUpForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 303, description = "Back to the app, with a code or an error.")),
+)]
 pub(super) async fn sign_up(
     State(app): State<App>,
     SignInSource(from, source): SignInSource,
@@ -161,6 +218,10 @@ pub(super) async fn sign_up(
     let mut typed = Typed { username: text("username"), email: text("email"), errors: Vec::new() };
     if !is_own(&app, &asking, &headers, &form) {
         return Ok(asking.sign_up_form(&app, &headers, &typed, Some(EXPIRED)));
+    }
+    if matches!(asking.meant, Meant::Person(_)) {
+        // Whoever has a new account is another one.
+        return Ok(asking.refuse(&app, AuthorizationError::LoginRequired));
     }
     let (status, problem) = match new_user(&typed, text("password")) {
         Err(errors) => {
@@ -225,17 +286,26 @@ impl Asking {
         let redirect_uri = redirect_uri.ok_or_else(|| {
             bad("The app wants you to be sent to an address that it has not registered (redirect_uri).")
         })?;
-        match AuthorizationRequest::parse(&form) {
-            Ok(request) => Ok(Self { client, redirect_uri, request, query: query.to_owned() }),
-            Err(error) => {
-                let state = authorization_request::state(&form);
-                Err(refuse(app, &client, &redirect_uri, state, error))
-            }
-        }
+        let state = authorization_request::state(&form);
+        let refused = |error| refuse(app, &client, &redirect_uri, state, error);
+        let request = AuthorizationRequest::parse(&form).map_err(refused)?;
+        let meant = Meant::read(app.context(), &client.org, request.id_token_hint.as_deref()).await;
+        let meant = meant.map_err(|error| refused(error_of(&error.into())))?;
+        Ok(Self { client, redirect_uri, request, meant, query: query.to_owned() })
+    }
+
+    /// Whether people may make accounts of their own. Not where the app means somebody who has one.
+    fn takes_new_accounts(&self) -> bool {
+        self.client.public_signup && !matches!(self.meant, Meant::Person(_))
     }
 
     fn asked(&self) -> Asked<'_> {
-        Asked { client: &self.client, redirect_uri: &self.redirect_uri, request: &self.request }
+        Asked {
+            client: &self.client,
+            redirect_uri: &self.redirect_uri,
+            request: &self.request,
+            meant: self.meant,
+        }
     }
 
     /// Sends the browser back with a code.
@@ -296,7 +366,7 @@ impl Asking {
             query: &self.query,
             form_token: &form_token::make(&context.master_key, &cookie, self.client.id),
             redirect_uri: &self.redirect_uri,
-            has_sign_up: self.client.public_signup,
+            has_sign_up: self.takes_new_accounts(),
         });
         if known.is_none()
             && let Some(cookie) = cookies.set(&name, &cookie)

@@ -2,28 +2,31 @@
 
 mod authorize;
 mod browser;
+mod document;
 mod form_token;
 mod page;
 mod refusal;
 mod token;
 mod user_info;
 
-use axum::Router;
 use axum::http::header::WWW_AUTHENTICATE;
 use axum::http::{HeaderValue, StatusCode};
 use axum::response::Response;
-use axum::routing::{get, post};
+use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
 use crate::http::App;
 use crate::http::problem::Problem;
 
-pub(super) fn routes() -> Router<App> {
-    Router::new()
-        .route("/api/auth/authorize", get(authorize::ask).post(authorize::ask_by_form))
-        .route("/api/auth/authorize/sign-in", get(authorize::sign_in_page).post(authorize::sign_in))
-        .route("/api/auth/authorize/sign-up", get(authorize::sign_up_page).post(authorize::sign_up))
-        .route("/api/auth/token", post(token::token))
-        .route("/api/auth/userinfo", get(user_info::user_info).post(user_info::user_info))
+pub(in crate::http) use self::document::OAuthErrorAnswer;
+
+pub(super) fn routes() -> OpenApiRouter<App> {
+    OpenApiRouter::new()
+        .routes(routes!(authorize::ask, authorize::ask_by_form))
+        .routes(routes!(authorize::sign_in_page, authorize::sign_in))
+        .routes(routes!(authorize::sign_up_page, authorize::sign_up))
+        .routes(routes!(token::token))
+        .routes(routes!(user_info::user_info, user_info::user_info_by_post))
 }
 
 /// A problem as the person at a browser is told of it.

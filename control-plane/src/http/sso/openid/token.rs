@@ -7,6 +7,7 @@ use axum::response::{IntoResponse, Response};
 use keypost_shared::oauth::Form;
 use serde::Serialize;
 
+use super::document::{OpenIdTokensAnswer, TokenForm};
 use crate::http::App;
 use crate::http::access::Source;
 use crate::http::body::{media_type, read_at_most};
@@ -58,6 +59,15 @@ impl From<TokenError> for Refused {
     }
 }
 
+/// Get tokens for a code, a refresh token, or the access token of another app (RFC 6749 §3.2, RFC 8693).
+#[utoipa::path(
+    post,
+    path = "/api/auth/token",
+    operation_id = "getTokens",
+    tag = "Single sign-on: OpenID Connect",
+    request_body(content = TokenForm, content_type = "application/x-www-form-urlencoded"),
+    responses((status = 200, body = OpenIdTokensAnswer)),
+)]
 pub(super) async fn token(
     State(app): State<App>,
     Source(source): Source,
@@ -98,8 +108,8 @@ async fn answer(
                 code::redeem(context, source, &asking, &code, &redirect_uri, &code_verifier).await?;
             (redeemed, None)
         }
-        TokenRequest::RefreshToken { refresh_token } => {
-            (refresh::refresh(context, source, &asking, &refresh_token).await?, None)
+        TokenRequest::RefreshToken { refresh_token, scope } => {
+            (refresh::refresh(context, source, &asking, &refresh_token, scope).await?, None)
         }
         TokenRequest::TokenExchange { subject_token, scope, audience } => {
             let exchanged =

@@ -7,6 +7,7 @@ use keypost_shared::id::UserId;
 use serde::Serialize;
 use serde_json::value::RawValue;
 
+use super::document::UserInfoAnswer;
 use super::token::{error_answer, respond};
 use crate::http::sso::caller::Bearer;
 use crate::service::sso::openid::scope::OpenIdScope;
@@ -21,7 +22,31 @@ struct UserInfo<'a> {
     user_metadata: Option<&'a RawValue>,
 }
 
-pub(super) async fn user_info(Bearer(signed_in): Bearer) -> Response {
+/// See who an access token is for, as far as its scopes tell.
+#[utoipa::path(
+    get,
+    path = "/api/auth/userinfo",
+    operation_id = "getUserInfo",
+    tag = "Single sign-on: OpenID Connect",
+    responses((status = 200, body = UserInfoAnswer)),
+)]
+pub(super) async fn user_info(bearer: Bearer) -> Response {
+    tell(bearer)
+}
+
+/// The same by POST (OpenID Connect Core §5.3.1).
+#[utoipa::path(
+    post,
+    path = "/api/auth/userinfo",
+    operation_id = "getUserInfoByPost",
+    tag = "Single sign-on: OpenID Connect",
+    responses((status = 200, body = UserInfoAnswer)),
+)]
+pub(super) async fn user_info_by_post(bearer: Bearer) -> Response {
+    tell(bearer)
+}
+
+fn tell(Bearer(signed_in): Bearer) -> Response {
     let scope = match signed_in.scope.as_deref() {
         // A token from /api/auth/login says all of it itself.
         None => OpenIdScope { openid: true, profile: true, email: true, offline_access: false },

@@ -40,6 +40,8 @@ pub struct AuthorizationRequest {
     pub max_age: Option<Duration>,
     /// Who the app thinks that it is.
     pub login_hint: Option<String>,
+    /// An ID token of the person whom the app means.
+    pub id_token_hint: Option<String>,
 }
 
 /// What the person shall see (OpenID Connect Core §3.1.2.1, Initiating User Registration §4).
@@ -159,6 +161,7 @@ impl AuthorizationRequest {
                 .get("login_hint")
                 .filter(|hint| hint.chars().count() <= LONGEST_LOGIN_HINT && !hint.contains(char::is_control))
                 .map(str::to_owned),
+            id_token_hint: form.get("id_token_hint").map(str::to_owned),
         })
     }
 

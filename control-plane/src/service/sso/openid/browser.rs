@@ -9,6 +9,7 @@ use super::super::super::Context;
 use super::super::session::{self, SessionError, SignInFrom};
 use super::authorization_request::AuthorizationRequest;
 use super::code;
+use super::hint::Meant;
 use super::redirect_uri::RedirectUri;
 use crate::service::audit::{Actor, ActorKind, Event, RequestSource, Target};
 use crate::service::change::Change;
@@ -27,6 +28,8 @@ pub struct Asked<'a> {
     pub redirect_uri: &'a RedirectUri,
     /// What the code is for.
     pub request: &'a AuthorizationRequest,
+    /// Whom the app means.
+    pub meant: Meant,
 }
 
 /// Who is signed in, in the browser with this cookie, at the app's organization, if that is good enough for what is asked:
@@ -43,8 +46,11 @@ pub async fn signed_in(
         return Ok(None);
     };
     let session = crate::store::sso::session::find(&mut connection, org, id).await?;
-    let is_enough =
-        |session: &Session| session.is_live(now) && asked.request.is_satisfied_by(session.created_at, now);
+    let is_enough = |session: &Session| {
+        session.is_live(now)
+            && asked.request.is_satisfied_by(session.created_at, now)
+            && asked.meant.is(session.user)
+    };
     let Some(session) = session.filter(is_enough) else { return Ok(None) };
     let user = user::find(&mut connection, org, session.user).await?;
     Ok(user.filter(|user| user.status == UserStatus::Enabled).map(|user| (session, user)))

@@ -34,6 +34,7 @@ impl From<SessionError> for GrantError {
     fn from(error: SessionError) -> Self {
         match error {
             SessionError::Over => Self::Refused(TokenError::InvalidGrant),
+            SessionError::WiderScope => Self::Refused(TokenError::InvalidScope),
             other => Self::Session(other),
         }
     }

@@ -6,6 +6,7 @@ pub mod browser;
 pub mod client;
 pub mod code;
 pub mod exchange;
+pub mod hint;
 mod id_token;
 pub mod pkce;
 pub mod redirect_uri;

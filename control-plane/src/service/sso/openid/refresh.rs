@@ -4,7 +4,7 @@ use keypost_shared::secret::SecretText;
 
 use super::super::super::Context;
 use super::super::access_token::PoolSigner;
-use super::super::session::{self, SessionError, TokenPair};
+use super::super::session::{self, Refreshing, SessionError, TokenPair};
 use super::client::{AskingClient, GrantError};
 use super::id_token::IdToken;
 use super::scope::OpenIdScope;
@@ -13,15 +13,16 @@ use crate::service::audit::RequestSource;
 use crate::store::StoreError;
 use crate::store::sso::{pool, user};
 
-/// Goes on with a refresh token of this app.
+/// Goes on with a refresh token of this app, for fewer scopes where it asks for fewer.
 pub async fn refresh(
     context: &Context,
     source: RequestSource,
     asking: &AskingClient,
     refresh_token: &SecretText,
+    scope: Option<OpenIdScope>,
 ) -> Result<OpenIdTokens, GrantError> {
-    let app = asking.client.id;
-    let pair = session::refresh(context, source, refresh_token.expose(), Some(app)).await?;
+    let refreshing = Refreshing { app: Some(asking.client.id), scope };
+    let pair = session::refresh(context, source, refresh_token.expose(), refreshing).await?;
     let scope = match pair.scope.as_deref() {
         Some(text) => {
             OpenIdScope::parse(text).map_err(|error| StoreError::unreadable("refresh_token.scope", error))?

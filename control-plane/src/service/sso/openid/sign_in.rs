@@ -16,7 +16,7 @@ use crate::service::attempts::FailedAttempts;
 use crate::service::audit::{ActorKind, RequestSource};
 use crate::service::change::Change;
 
-/// Signs somebody in who shows a password.
+/// Signs somebody in who shows a password. No code, and no session, for another one than the app means.
 pub async fn sign_in(
     context: &Context,
     attempts: &FailedAttempts,
@@ -24,18 +24,21 @@ pub async fn sign_in(
     asked: Asked<'_>,
     cookies: Cookies<'_>,
     (username, password): (&str, &str),
-) -> Result<SecretText, SignInError> {
+) -> Result<Option<SecretText>, SignInError> {
     // What nobody can be called is nobody.
     let username = Username::parse(username.trim()).map_err(|_| SignInError::Wrong)?;
     let door = Door::App(asked.client.org.clone(), asked.client.id);
     let password = Password::typed(password);
     let proven =
         sign_in::prove(context, attempts, source.address, &door, username.as_str(), password).await?;
+    if asked.meant.is_another_than(proven.user.id) {
+        return Ok(None);
+    }
     let mut change = Change::begin(context, &Arc::new(browser::actor(source, &proven.user))).await?;
     let user = proven.lock(&mut change).await?;
     let code = browser::sign_in(&mut change, from, asked, &user, cookies).await?;
     change.commit().await?;
-    Ok(code)
+    Ok(Some(code))
 }
 
 /// Makes an account at the app, and signs in with it.
@@ -48,7 +51,9 @@ pub async fn sign_up(
 ) -> Result<SecretText, SignUpError> {
     let actor = source.actor(ActorKind::User, None, Some(new.username.as_str().to_owned()));
     let whose = (&asked.client.org, asked.client.id);
-    let (mut change, user) = sign_up::add_app_user(context, actor, whose, new).await?;
+    let prepared = sign_up::prepare_app_user(context, whose, new).await?;
+    let mut change = Change::begin(context, &Arc::new(actor)).await.map_err(SessionError::from)?;
+    let user = sign_up::add_user(&mut change, whose, prepared).await?;
     let code = browser::sign_in(&mut change, from, asked, &user, cookies).await?;
     change.commit().await.map_err(SessionError::from)?;
     Ok(code)

@@ -30,6 +30,8 @@ pub enum TokenRequest {
     RefreshToken {
         /// The refresh token.
         refresh_token: SecretText,
+        /// What the access token shall be for; all that was granted where it is not said.
+        scope: Option<OpenIdScope>,
     },
     /// Tokens for this app, for somebody who is signed in to another of the organization.
     TokenExchange {
@@ -68,8 +70,8 @@ pub enum TokenError {
     /// The code, the refresh token or the subject token is not good, or not this app's. One text for every reason.
     #[error("the grant is not valid, has expired, has been used, or is another client's")]
     InvalidGrant,
-    /// No list of scopes.
-    #[error("scope must be scope tokens of RFC 6749 section 3.3")]
+    /// No list of scopes, or more than was granted.
+    #[error("scope must be scope tokens of RFC 6749 section 3.3, and of those that were granted")]
     InvalidScope,
     /// RFC 8693 §2.2.2: tokens for somebody else than who asks.
     #[error("audience must be the client that asks")]
@@ -122,6 +124,7 @@ impl TokenRequest {
             }),
             Some("refresh_token") => Ok(Self::RefreshToken {
                 refresh_token: secret("refresh_token").ok_or(missing("refresh_token is missing"))?,
+                scope: form.get("scope").map(scope).transpose()?,
             }),
             Some(TOKEN_EXCHANGE_GRANT) => exchange(form),
             Some(_) => Err(TokenError::UnsupportedGrantType),
@@ -201,9 +204,12 @@ mod tests {
         assert!(
             matches!(parse(&code), Ok(TokenRequest::AuthorizationCode { redirect_uri, .. }) if redirect_uri == "u")
         );
-        // Fewer scopes may be asked for, and are not given (RFC 6749 §3.3).
-        let refresh = parse("grant_type=refresh_token&refresh_token=r&scope=openid");
-        assert!(matches!(refresh, Ok(TokenRequest::RefreshToken { .. })));
+        let refresh = parse("grant_type=refresh_token&refresh_token=r&scope=openid").unwrap();
+        assert!(
+            matches!(refresh, TokenRequest::RefreshToken { scope: Some(scope), .. } if scope.openid && !scope.email)
+        );
+        let refresh = parse("grant_type=refresh_token&refresh_token=r&scope=").unwrap();
+        assert!(matches!(refresh, TokenRequest::RefreshToken { scope: None, .. }), "empty is absent");
         let exchange = format!(
             "grant_type={TOKEN_EXCHANGE_GRANT}&subject_token=t&subject_token_type={ACCESS_TOKEN_TYPE}&audience=a"
         );
@@ -223,6 +229,7 @@ mod tests {
             ),
             (code.replace("redirect_uri=u&", ""), "invalid_request"),
             ("grant_type=refresh_token".to_owned(), "invalid_request"),
+            ("grant_type=refresh_token&refresh_token=r&scope=%22".to_owned(), "invalid_scope"),
             (format!("{exchange}&scope=%22"), "invalid_scope"),
             (exchange.replace(&format!("&subject_token_type={ACCESS_TOKEN_TYPE}"), ""), "invalid_request"),
             (exchange.replace("access_token&", "refresh_token&"), "invalid_request"),

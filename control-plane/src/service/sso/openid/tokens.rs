@@ -45,11 +45,15 @@ pub(super) async fn issue(
     wanted: Wanted<'_>,
 ) -> Result<OpenIdTokens, SessionError> {
     let Wanted { app, scope, nonce, extends_session } = wanted;
-    let pair = PairFor { app: Some(app), extends_session, scope: Some(scope.to_string()) };
-    let (grant, refresh_token) = if scope.offline_access {
+    let pair = PairFor { app: Some(app), extends_session, scope: Some(scope.to_string()), narrowed: None };
+    // By its refresh tokens is known for which other apps a session has got tokens, which end with those apps. So there is
+    // one, even where nobody is told it.
+    let is_of_another_app = session.app != Some(app);
+    let (grant, refresh_token) = if scope.offline_access || is_of_another_app {
         let TokenPair { access_token, refresh_token, expires_in, claims, session, .. } =
             session::issue(change, pool, session, user, pair).await?;
-        (AccessGrant { access_token, expires_in, claims, session }, Some(refresh_token))
+        let told = scope.offline_access.then_some(refresh_token);
+        (AccessGrant { access_token, expires_in, claims, session }, told)
     } else {
         (session::issue_access_token(change, pool, session, user, &pair).await?, None)
     };

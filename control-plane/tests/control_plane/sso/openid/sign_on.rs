@@ -66,6 +66,32 @@ async fn an_app_may_insist_on_a_password() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_may_say_whom_it_means_and_nobody_else_is_signed_in_silently() {
+    let world = World::start().await;
+    let (mut anns, first) = world.signed_up("ann").await;
+    let (mut bobs, second) = world.signed_up("bob").await;
+    let at_a = world.redeem(&world.a, &first).await.json();
+    let ann = at_a["id_token"].as_str().unwrap();
+    let bob = world.redeem(&world.a, &second).await.json()["id_token"].as_str().unwrap().to_owned();
+    // A hint is about somebody, not about now.
+    world.app.clock.advance(Duration::from_secs(2 * 3600));
+    let silent = |hint: &str| request(&world.b, &[("prompt", "none"), ("id_token_hint", hint)]);
+    code(&anns.begin(&world, &silent(ann)).await);
+    assert_eq!(error(&anns.begin(&world, &silent(&bob)).await), "login_required");
+    assert_eq!(error(&bobs.begin(&world, &silent(ann)).await), "login_required");
+    // Of a hint that tells of nobody, nobody is who is meant: no ID token, another's, or one that somebody has changed.
+    let (head, rest) = ann.split_once('.').unwrap();
+    let (_, signature) = rest.split_once('.').unwrap();
+    let (_, forged) = bob.split_once('.').unwrap();
+    let forged = format!("{head}.{}.{signature}", forged.split('.').next().unwrap());
+    for hint in
+        ["x", &forged, at_a["access_token"].as_str().unwrap(), at_a["refresh_token"].as_str().unwrap()]
+    {
+        assert_eq!(error(&anns.begin(&world, &silent(hint)).await), "login_required", "{hint}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sign_in_ends_with_its_session_its_person_and_its_organization() {
     let world = World::start().await;
     let (mut browser, _) = world.signed_up("ann").await;

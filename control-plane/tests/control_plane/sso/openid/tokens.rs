@@ -36,6 +36,57 @@ async fn refreshing_gives_a_whole_new_set_without_the_nonce() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_app_may_ask_for_fewer_scopes_when_it_refreshes_and_never_for_more() {
+    let world = World::start().await;
+    let mut browser = Browser::default();
+    let query = request(&world.a, &[("scope", "openid email offline_access")]);
+    let code = code(&browser.sign_up(&world, &query, "ann", PASSWORD).await);
+    let first = world.redeem(&world.a, &code).await.json();
+    let refresh = async |token: &serde_json::Value, scope: &str| {
+        let form =
+            [("grant_type", "refresh_token"), ("refresh_token", token.as_str().unwrap()), ("scope", scope)];
+        world.token(&world.a, &form).await
+    };
+    // More than was granted, which uses nothing up.
+    for wider in ["openid profile", "profile"] {
+        let refused = refresh(&first["refresh_token"], wider).await;
+        assert_eq!(
+            (refused.status.as_u16(), &refused.json()["error"]),
+            (400, &json!("invalid_scope")),
+            "{wider}"
+        );
+    }
+    let narrow = refresh(&first["refresh_token"], "openid phone").await.json();
+    assert_eq!(narrow["scope"], "openid");
+    assert_eq!(claims(&narrow["access_token"])["scope"], "openid");
+    assert!(claims(&narrow["id_token"]).get("email").is_none(), "{narrow}");
+    let told = world.user_info(narrow["access_token"].as_str().unwrap()).await.json();
+    assert_eq!(told.as_object().unwrap().keys().collect::<Vec<_>>(), ["sub"]);
+    let none = refresh(&narrow["refresh_token"], "email").await.json();
+    assert_eq!((&none["scope"], none.get("id_token")), (&json!("email"), None));
+    // The refresh token is for all of it all the same (RFC 6749 §6).
+    let whole = refresh(&none["refresh_token"], "").await.json();
+    assert_eq!(whole["scope"], "openid email offline_access");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn tokens_for_an_app_end_with_it_even_without_a_refresh_token() {
+    let world = World::start().await;
+    let (mut browser, first) = world.signed_up("ann").await;
+    let at_a = world.redeem(&world.a, &first).await.json();
+    let query = request(&world.b, &[("scope", "openid")]);
+    let at_b = world.redeem(&world.b, &code(&browser.begin(&world, &query).await)).await.json();
+    assert!(at_b.get("refresh_token").is_none(), "{at_b}");
+    let access = at_b["access_token"].as_str().unwrap();
+    assert_eq!(world.user_info(access).await.status, 200);
+    let path = format!("/api/organization/client-apps/{}", world.b.id);
+    assert_eq!(world.app.call("DELETE", &path, None).await.status, 200);
+    assert_eq!(world.user_info(access).await.status, 401);
+    // The session goes on at the app where it began.
+    assert_eq!(world.refresh(&world.a, at_a["refresh_token"].as_str().unwrap()).await.status, 200);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_app_exchanges_the_token_of_another_for_its_own_in_the_same_session() {
     let world = World::start().await;
     let at_a = world.tokens("ann").await;
