@@ -15,24 +15,25 @@ delete from refused_device
 select distinct r.pool_id, r.shard
   from unnest(array[:pool]::uuid[], '{device}'::text[], array[concat('pgbench-', :n::bigint)]) as wanted (pool_id, kind, id)
   join revoked_record r on r.pool_id = wanted.pool_id and r.kind = wanted.kind and r.id = wanted.id;
-insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
-select distinct on (wanted.key collate "C") wanted.key, wanted.pool_id, 1, 0, 1, now()
-  from unnest(array[concat('v1/device/', (:pool)::text, '/pgbench-', :n::bigint)], array[:pool]::uuid[]) as wanted (key, pool_id)
- order by wanted.key collate "C"
-on conflict (key) do update
-   set generation = p.generation + 1,
-       pool_id = excluded.pool_id,
-       priority = case when p.generation > p.published_generation
-                       then least(p.priority, excluded.priority) else excluded.priority end,
-       marked_at = case when p.generation > p.published_generation
-                        then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
-       not_before = case when p.attempts > 0 then p.not_before end
-returning key, generation, version;
-select pg_notify('keypost_publication', '');
-insert into audit_chain (org_id, seq, hash, purged_hash)
-values ('bench', 0, decode(repeat('00', 32), 'hex'), decode(repeat('00', 32), 'hex')) on conflict do nothing;
+with marked as (
+    insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
+    select distinct on (wanted.key collate "C") wanted.key, wanted.pool_id, 1, 0, 1, now()
+      from unnest(array[concat('v1/device/', (:pool)::text, '/pgbench-', :n::bigint)], array[:pool]::uuid[]) as wanted (key, pool_id)
+     order by wanted.key collate "C"
+    on conflict (key) do update
+       set generation = p.generation + 1,
+           pool_id = excluded.pool_id,
+           priority = case when p.generation > p.published_generation
+                           then least(p.priority, excluded.priority) else excluded.priority end,
+           marked_at = case when p.generation > p.published_generation
+                            then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
+           not_before = case when p.attempts > 0 then p.not_before end
+    returning key, generation, version
+)
+select key, generation, version from marked cross join pg_notify('keypost_publication', '');
 select seq, encode(hash, 'hex') as hash from audit_chain where org_id = 'bench' for update \gset
 \set next :seq + 1
+with chain as (update audit_chain set seq = :next::bigint, hash = decode(:hash, 'hex') where org_id = 'bench')
 insert into audit_event
        (org_id, seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
         changes, address, request_id, hash)
@@ -45,5 +46,4 @@ select 'bench', e.seq, e.occurred_at, e.actor_kind, e.actor_id, e.actor_name, e.
               '{127.0.0.1}'::text[], '{06e6a310-9267-4807-84e8-a32887039864}'::text[], array[decode(:hash, 'hex')])
        as e (seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
              changes, address, request_id, hash);
-update audit_chain set seq = :next::bigint, hash = decode(:hash, 'hex') where org_id = 'bench';
 commit;

@@ -23,6 +23,9 @@ pub struct ChainHead {
 /// The end of a chain, locked until the transaction ends. To be taken last, so that whoever waits for it holds all else
 /// that it needs, and in the order of the chains.
 pub async fn lock_head(tx: &mut PgConnection, chain: &str) -> Result<ChainHead, StoreError> {
+    if let Some(head) = lock_existing(tx, chain).await? {
+        return Ok(head);
+    }
     let nothing = [0_u8; 32];
     sqlx::query!(
         "insert into audit_chain (org_id, seq, hash, purged_hash) values ($1, 0, $2, $2) on conflict do nothing",
@@ -31,10 +34,15 @@ pub async fn lock_head(tx: &mut PgConnection, chain: &str) -> Result<ChainHead, 
     )
     .execute(&mut *tx)
     .await?;
+    // Somebody else's, where there was a conflict.
+    lock_existing(tx, chain).await?.ok_or_else(|| sqlx::Error::RowNotFound.into())
+}
+
+async fn lock_existing(tx: &mut PgConnection, chain: &str) -> Result<Option<ChainHead>, StoreError> {
     let row = sqlx::query!("select seq, hash from audit_chain where org_id = $1 for update", chain)
-        .fetch_one(tx)
+        .fetch_optional(tx)
         .await?;
-    Ok(ChainHead { seq: row.seq, hash: hash("audit_chain.hash", row.hash)? })
+    row.map(|row| Ok(ChainHead { seq: row.seq, hash: hash("audit_chain.hash", row.hash)? })).transpose()
 }
 
 /// Adds events to the end of a chain that [`lock_head`] has locked. Their places must follow on.
@@ -58,8 +66,10 @@ pub async fn append(
     let texts = |of: fn(&ChainedEvent) -> String| events.iter().map(of).collect::<Vec<String>>();
     let options =
         |of: fn(&ChainedEvent) -> Option<String>| events.iter().map(of).collect::<Vec<Option<String>>>();
+    // One statement, because whoever comes next waits for its end.
     sqlx::query!(
-        "insert into audit_event
+        "with chain as (update audit_chain set seq = $15, hash = $16 where org_id = $1)
+         insert into audit_event
              (org_id, seq, occurred_at, actor_kind, actor_id, actor_name, action, target_kind, target_id, env_id,
               changes, address, request_id, hash)
          select $1, e.seq, e.occurred_at, e.actor_kind, e.actor_id, e.actor_name, e.action, e.target_kind, e.target_id,
@@ -82,14 +92,8 @@ pub async fn append(
         &options(|event| event.address.clone()) as _,
         &options(|event| event.request_id.clone()) as _,
         &hashes,
-    )
-    .execute(&mut *tx)
-    .await?;
-    sqlx::query!(
-        "update audit_chain set seq = $2, hash = $3 where org_id = $1",
-        chain,
         last.seq,
-        before.as_slice()
+        before.as_slice(),
     )
     .execute(tx)
     .await?;

@@ -51,6 +51,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How long a request waits for a database connection.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(5);
+/// How long a connection may have been idle before it is asked whether it is still there.
+const ASK_AGAIN: Duration = Duration::from_secs(1);
 
 /// Why the database did not answer.
 #[derive(Debug, thiserror::Error)]
@@ -141,6 +143,11 @@ pub fn connect(config: &DatabaseConfig) -> PgPool {
     PgPoolOptions::new()
         .max_connections(config.connections)
         .acquire_timeout(ACQUIRE_TIMEOUT)
+        .test_before_acquire(false)
+        .before_acquire(|connection, about| {
+            // It was asked when it came back: asking at once again would only take a request's time.
+            Box::pin(async move { Ok(about.idle_for < ASK_AGAIN || connection.ping().await.is_ok()) })
+        })
         .connect_lazy_with(options)
 }
 

@@ -78,29 +78,32 @@ pub async fn mark(
     let pools: Vec<Option<Uuid>> = keys.iter().map(|key| key.pool().map(|pool| pool.0)).collect();
     // A key that was waiting keeps the time of its oldest mark and its more urgent priority. One that keeps failing
     // keeps its pause; one that only waits to be repeated does not, because now there is something new to say.
+    // Who listens is told when the transaction commits.
     let rows = sqlx::query!(
-        "insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
-         select distinct on (wanted.key collate \"C\") wanted.key, wanted.pool_id, 1, 0, $3, $4
-           from unnest($1::text[], $2::uuid[]) as wanted (key, pool_id)
-          order by wanted.key collate \"C\"
-         on conflict (key) do update
-            set generation = p.generation + 1,
-                pool_id = excluded.pool_id,
-                priority = case when p.generation > p.published_generation
-                                then least(p.priority, excluded.priority) else excluded.priority end,
-                marked_at = case when p.generation > p.published_generation
-                                 then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
-                not_before = case when p.attempts > 0 then p.not_before end
-         returning key, generation, version",
+        "with marked as (
+             insert into publication as p (key, pool_id, generation, published_generation, priority, marked_at)
+             select distinct on (wanted.key collate \"C\") wanted.key, wanted.pool_id, 1, 0, $3, $4
+               from unnest($1::text[], $2::uuid[]) as wanted (key, pool_id)
+              order by wanted.key collate \"C\"
+             on conflict (key) do update
+                set generation = p.generation + 1,
+                    pool_id = excluded.pool_id,
+                    priority = case when p.generation > p.published_generation
+                                    then least(p.priority, excluded.priority) else excluded.priority end,
+                    marked_at = case when p.generation > p.published_generation
+                                     then least(p.marked_at, excluded.marked_at) else excluded.marked_at end,
+                    not_before = case when p.attempts > 0 then p.not_before end
+             returning key, generation, version
+         )
+         select key, generation, version from marked cross join pg_notify($5, '')",
         &names(keys),
         &pools as _,
         priority as i16,
         now,
+        CHANNEL,
     )
-    .fetch_all(&mut *tx)
+    .fetch_all(tx)
     .await?;
-    // Delivered when the transaction commits.
-    sqlx::query!("select pg_notify($1, '')", CHANNEL).execute(tx).await?;
     rows.into_iter()
         .map(|row| Ok(Mark { key: kv_key(&row.key)?, generation: row.generation, version: row.version }))
         .collect()

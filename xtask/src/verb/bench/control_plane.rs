@@ -47,6 +47,8 @@ const MIB: f64 = 1_048_576.0;
 const IMPORTS: usize = 100_000;
 const ACTIVATIONS: usize = 400;
 const AT_A_TIME: usize = 50;
+/// How many devices are made ready to be created, for each second of a run.
+const MOST_A_SECOND: f64 = 5_000.0;
 
 /// What of the stand-in for KV is fixed: its account, namespace and token.
 const KV_API: &str = "client/v4/accounts/test-account";
@@ -216,10 +218,11 @@ impl Plane {
     /// Creates devices, and has pgbench do the same, in turn.
     async fn devices(&self, repo: &Repo, pid: u32, pool: &str, pace: Pace) -> Result<[Row; 2], Error> {
         let (mut own, mut pgbench, mut ratios, mut cpu) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-        let mut first = 0;
-        for _ in 0..pace.rounds {
-            let texts = (first..first + 60_000).map(|number| self.create_device(number)).collect();
-            first += 60_000;
+        // More than any machine creates in that time; a run that has none left ends early, and its rate is right.
+        let devices = (pace.run.as_secs_f64() * MOST_A_SECOND) as usize;
+        for round in 0..pace.rounds {
+            let numbers = round * devices..(round + 1) * devices;
+            let texts = numbers.map(|number| self.create_device(number)).collect();
             let expected = Expected { status: 201, holds: "\"registered\"" };
             let requests = Requests { once: true, ..Requests::of(self.address.clone(), texts, expected) };
             let before = usage::cpu_time(pid)?;
