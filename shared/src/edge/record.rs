@@ -3,7 +3,7 @@
 //! A record that the isolate holds is enough to accept. To refuse it is not: a device that has just been activated again,
 //! or enabled, must not wait for this isolate, so the record is read and verified once more.
 
-use std::cell::{Cell, RefCell};
+use std::cell::RefCell;
 use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
@@ -12,6 +12,7 @@ use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
+use super::revocation::Latest;
 use super::revocation_list::{Standing, is_behind};
 use super::{Context, Edge};
 use crate::document::{ClientDocument, DeviceDocument, Document, Revoked, Verified};
@@ -51,8 +52,8 @@ pub(super) struct Record<T: Family> {
     verified: Verified<T>,
     /// Its length in KV, in bytes.
     length: usize,
-    /// Whether the location has been asked what it knows of the record's owner since the record was read.
-    pub(super) location_asked: Cell<bool>,
+    /// After which revocation here the location was last asked what it knows of the record's owner.
+    pub(super) asked_after: RefCell<Latest>,
 }
 
 impl<T: Family> Record<T> {
@@ -219,7 +220,7 @@ impl<P: Platform> Edge<P> {
                 id: id.1.clone(),
                 verified,
                 length: text.len(),
-                location_asked: Cell::new(false),
+                asked_after: RefCell::default(),
             }),
         };
         store.put(id.clone(), record.clone(), context.now);

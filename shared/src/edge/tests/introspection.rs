@@ -149,6 +149,52 @@ fn a_revoked_token_is_inactive_at_once_and_in_other_isolates() {
 }
 
 #[test]
+fn a_token_that_is_asked_about_again_is_looked_up_every_five_seconds() {
+    let world = world();
+    let token = world.access_token();
+    assert!(active(&world, &token));
+    let reads = world.platform.kv_reads.get();
+    let notes = world.platform.notes_asked.get();
+    for _ in 0..5 {
+        assert!(active(&world, &token));
+    }
+    world.advance(4);
+    assert!(active(&world, &token));
+    assert_eq!(world.platform.kv_reads.get(), reads);
+    assert_eq!(world.platform.notes_asked.get(), notes + 1, "the pool's note, once a second");
+    world.advance(1);
+    assert!(active(&world, &token));
+    assert_eq!(world.platform.kv_reads.get(), reads + 1);
+}
+
+#[test]
+fn an_isolate_that_has_just_said_active_hears_of_a_revocation_in_another_one() {
+    for (same_location, seconds) in [(true, 1), (false, 5)] {
+        let mut world = world();
+        let token = world.access_token();
+        let mut other = world.another_isolate();
+        for _ in 0..2 {
+            // The second time, after something else has been revoked here.
+            std::mem::swap(&mut world.edge, &mut other);
+            assert!(active(&world, &token));
+            std::mem::swap(&mut world.edge, &mut other);
+            world.put_service("else", "device");
+            let response = world.ask_as("else", "token", "grant_type=client_credentials");
+            let another = json(&response)["access_token"].as_str().unwrap().to_owned();
+            world.ask_as("else", "revoke", &format!("token={another}"));
+            world.advance(1);
+        }
+        world.ask_as(world.client.as_str(), "revoke", &format!("token={token}"));
+        if !same_location {
+            world.platform.noted.borrow_mut().clear();
+        }
+        world.advance(seconds);
+        std::mem::swap(&mut world.edge, &mut other);
+        assert!(!active(&world, &token), "same location: {same_location}");
+    }
+}
+
+#[test]
 fn what_somebody_writes_to_kv_revokes_nothing() {
     let mut world = world();
     let (token, other) = (world.access_token(), world.access_token());

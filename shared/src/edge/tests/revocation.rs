@@ -138,7 +138,39 @@ fn another_isolate_of_the_location_knows_with_the_first_token_and_asks_once_a_re
     assert_eq!(world.platform.notes_asked.get(), asked, "no question per token");
     world.advance(31);
     world.access_token();
-    assert_eq!(world.platform.notes_asked.get(), asked + 1, "one when the record is read again");
+    assert_eq!(
+        world.platform.notes_asked.get(),
+        asked + 2,
+        "the pool's note, and one as the record is read again"
+    );
+}
+
+#[test]
+fn where_nothing_has_been_revoked_the_location_is_asked_once_a_second_for_the_pool() {
+    let world = World::with_status();
+    world.put_service("other", "device");
+    for _ in 0..5 {
+        world.access_token();
+        assert_eq!(world.ask_as("other", "token", "grant_type=client_credentials").status, 200);
+    }
+    assert_eq!(world.platform.notes_asked.get(), 1);
+    world.advance(1);
+    world.access_token();
+    assert_eq!(world.platform.notes_asked.get(), 2);
+}
+
+#[test]
+fn an_isolate_that_holds_the_record_hears_of_a_revocation_in_another_one_here_within_a_second() {
+    let mut world = World::with_status();
+    let mut other = world.another_isolate();
+    for index in 40..43 {
+        let token = world.access_token();
+        std::mem::swap(&mut world.edge, &mut other);
+        assert_eq!(index_of(&world.access_token()), Some(index));
+        std::mem::swap(&mut world.edge, &mut other);
+        revoke(&world, &token);
+        world.advance(1);
+    }
 }
 
 #[test]

@@ -246,7 +246,12 @@ impl World {
 
     /// Another isolate: the same KV, nothing held.
     pub(super) fn restart(&mut self) {
-        self.edge = Edge::new(config(&self.root, 0));
+        self.edge = self.another_isolate();
+    }
+
+    /// The same, to go on beside the first.
+    pub(super) fn another_isolate(&self) -> Edge<Simulation> {
+        Edge::new(config(&self.root, 0))
     }
 
     pub(super) fn stamp(&self, window: Option<u64>) -> Stamp {
