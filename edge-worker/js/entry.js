@@ -1,6 +1,7 @@
 // Where workerd enters: takes out of a request what the core reads, and hands it over in one call.
 
 import { begin } from "./keypost_edge.js";
+import { repeated } from "./repeat.js";
 import { answered, brokenOff, guarded, ready, waitFor } from "./shell.js";
 
 // The most that a body may say to have; the core knows the same number (MAX_BODY). What says more is not read at all.
@@ -15,6 +16,10 @@ ready();
 
 export default {
   fetch(request) {
+    const again = request.method === "GET" ? repeated(request) : undefined;
+    if (again !== undefined) {
+      return again;
+    }
     return waitFor((number) => {
       if (request.method !== "POST") {
         handOver(number, "GET", request, EMPTY, false);

@@ -15,6 +15,7 @@ import {
   settleNothing,
   settleText,
 } from "./keypost_edge.js";
+import { forgetPages, keep } from "./repeat.js";
 
 // How often WebAssembly has been started anew.
 let generation = 0;
@@ -51,6 +52,7 @@ export function guarded(call) {
     generation += 1;
     const abandoned = [...waiting.values()];
     waiting.clear();
+    forgetPages();
     __wbg_reset_state();
     for (const resolve of abandoned) {
       resolve(ABANDONED);
@@ -136,14 +138,25 @@ export function respond(number, status, lines, body) {
     return;
   }
   waiting.delete(number);
+  // A copy, because a view would be of Rust's memory while the answer is still being sent. No body at all where there is
+  // none: 204 and 304 must not have even an empty one.
+  resolve(new Response(body.length === 0 ? null : body.slice(), { status, headers: headersOf(lines) }));
+}
+
+/** Answers a GET of this URL with a page for everybody, which repeats in the second of which it is. */
+export function respondPublic(number, second, url, lines, body) {
+  const { "x-request-id": _, ...headers } = headersOf(lines);
+  keep(url, second, headers, body.slice());
+  respond(number, 200, lines, body);
+}
+
+function headersOf(lines) {
   const parts = lines.split("\n");
   const headers = {};
   for (let at = 0; at + 1 < parts.length; at += 2) {
     headers[parts[at]] = parts[at + 1];
   }
-  // A copy, because a view would be of Rust's memory while the answer is still being sent. No body at all where there is
-  // none: 204 and 304 must not have even an empty one.
-  resolve(new Response(body.length === 0 ? null : body.slice(), { status, headers }));
+  return headers;
 }
 
 /** Keeps the isolate at work after the answer, until `finished` is called with the number that this gives. */

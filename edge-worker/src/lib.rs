@@ -17,7 +17,8 @@ mod webcrypto;
 use std::cell::OnceCell;
 use std::rc::Rc;
 
-use keypost_shared::edge::{self, Edge, LogLevel, LogLine, Response};
+use keypost_shared::edge::{self, Edge, LogLevel, LogLine, Platform as _, Response};
+use keypost_shared::time::UnixTime;
 use wasm_bindgen::prelude::*;
 
 use crate::config::ConfigError;
@@ -47,15 +48,16 @@ fn edge() -> Result<Rc<Edge<Workerd>>, ConfigError> {
 pub fn begin(number: u32, head: &str, body: Vec<u8>, too_large: bool) {
     let request = ReceivedRequest::new(head, body, too_large);
     task::start(number, async move {
+        let asked_at = Workerd.now();
         let response = match edge() {
             Ok(edge) => edge.handle(&Workerd, request.as_request()).await,
             Err(error) => misconfigured(&request, &error),
         };
-        respond(number, &response);
+        respond(number, &request, asked_at, &response);
     });
 }
 
-fn respond(number: u32, response: &Response) {
+fn respond(number: u32, request: &ReceivedRequest, asked_at: UnixTime, response: &Response) {
     if let Some(request_id) = response.as_secret_json() {
         shell::respond_secret(number, response.status, request_id, &response.body);
         return;
@@ -69,7 +71,12 @@ fn respond(number: u32, response: &Response) {
         lines.push('\n');
         lines.push_str(value);
     }
-    shell::respond(number, response.status, &lines, &response.body);
+    match request.url_to_get() {
+        Some(url) if response.is_for_everybody() => {
+            shell::respond_public(number, asked_at.0 as f64, url, &lines, &response.body);
+        }
+        _ => shell::respond(number, response.status, &lines, &response.body),
+    }
 }
 
 /// Refuses whatever is asked, but for the Worker's health, which is bad. The log says which binding is wrong.

@@ -53,6 +53,11 @@ impl ReceivedRequest {
         }
     }
 
+    /// The whole URL, of a GET.
+    pub(crate) fn url_to_get(&self) -> Option<&str> {
+        (self.text(&self.method) == "GET").then(|| self.text(&self.url))
+    }
+
     fn text(&self, range: &Range<usize>) -> &str {
         self.head.get(range.clone()).unwrap_or_default()
     }
@@ -95,6 +100,7 @@ mod tests {
         assert_eq!((authorization, content_type), (Some("Basic x:y"), Some("")));
         assert_eq!((if_none_match, origin, request_id), (None, None, None));
         assert!(matches!(request.body, Body::Complete(b"body")));
+        assert_eq!(received.url_to_get(), None);
     }
 
     #[test]
@@ -104,6 +110,7 @@ mod tests {
         assert_eq!(request.headers.if_none_match, Some("\"tag\""));
         assert_eq!((request.headers.origin, request.headers.request_id), (Some("https://o"), Some("id")));
         assert!(matches!(request.body, Body::TooLarge));
+        assert_eq!(received.url_to_get(), Some("https://e/"));
     }
 
     #[test]

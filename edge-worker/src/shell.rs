@@ -14,6 +14,9 @@ extern "C" {
 
     pub(crate) fn respond(number: u32, status: u16, headers: &str, body: &[u8]);
 
+    #[wasm_bindgen(js_name = respondPublic)]
+    pub(crate) fn respond_public(number: u32, second: f64, url: &str, headers: &str, body: &[u8]);
+
     #[wasm_bindgen(js_name = respondSecret)]
     pub(crate) fn respond_secret(number: u32, status: u16, request_id: &str, body: &[u8]);
 

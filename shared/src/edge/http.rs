@@ -83,6 +83,13 @@ impl Response {
         (same && last.0 == REQUEST_ID && !self.body.is_empty()).then_some(&last.1)
     }
 
+    /// Whether it is a page that is the same for everybody, whatever headers they send but `If-None-Match` and the request
+    /// id. Until the clock shows another second, a shell may answer others so who GET the same.
+    pub fn is_for_everybody(&self) -> bool {
+        let public = |(name, value): &(&str, String)| *name == "cache-control" && value.starts_with("public");
+        self.status == 200 && self.headers.first().is_some_and(public)
+    }
+
     /// An answer without a body that no cache may keep.
     pub(super) fn secret_empty(status: u16) -> Self {
         let headers = vec![("cache-control", "no-store".to_owned()), ("pragma", "no-cache".to_owned())];

@@ -158,7 +158,7 @@ async fn build(
 }
 
 /// The JavaScript half of the shell.
-const SCRIPTS: [&str; 2] = ["entry.js", "shell.js"];
+const SCRIPTS: [&str; 3] = ["entry.js", "repeat.js", "shell.js"];
 
 /// What a Worker consists of.
 const BUILT: [&str; 2] = ["index.js", "index_bg.wasm"];
