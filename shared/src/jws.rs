@@ -1,7 +1,8 @@
 //! JSON Web Signatures in compact form (RFC 7515 §3.1): building what is signed, and taking apart what is not yet
 //! trusted. The cryptography is the platform's ([`crate::crypto`]).
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 
@@ -44,16 +45,16 @@ pub fn signing_input(header: &JwsHeader, payload: &impl Serialize) -> Result<Str
     let header = serde_json::to_vec(header)?;
     let payload = serde_json::to_vec(payload)?;
     let mut text = String::with_capacity((header.len() + payload.len()) * 4 / 3 + 100);
-    text.push_str(&Base64UrlUnpadded::encode_string(&header));
+    BASE64_URL_SAFE_NO_PAD.encode_string(&header, &mut text);
     text.push('.');
-    text.push_str(&Base64UrlUnpadded::encode_string(&payload));
+    BASE64_URL_SAFE_NO_PAD.encode_string(&payload, &mut text);
     Ok(text)
 }
 
 /// Completes a signing input with its signature.
 pub fn append_signature(mut signing_input: String, signature: &[u8]) -> String {
     signing_input.push('.');
-    signing_input.push_str(&Base64UrlUnpadded::encode_string(signature));
+    BASE64_URL_SAFE_NO_PAD.encode_string(signature, &mut signing_input);
     signing_input
 }
 
@@ -95,7 +96,7 @@ impl<'a, H: DeserializeOwned> UnverifiedJws<'a, H> {
 }
 
 fn decode(text: &str, part: &'static str) -> Result<Vec<u8>, JwsError> {
-    Base64UrlUnpadded::decode_vec(text).map_err(|_| JwsError::NotBase64 { part })
+    BASE64_URL_SAFE_NO_PAD.decode(text).map_err(|_| JwsError::NotBase64 { part })
 }
 
 #[cfg(test)]

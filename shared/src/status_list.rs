@@ -4,6 +4,8 @@
 //! its bit, which ends every token of that client with that index, and the next token gets the next (design §9). As an
 //! index counts bits from the least significant one of each byte (draft §4.1), a block is a byte of the list.
 
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 use serde::{Deserialize, Serialize};
 
 use crate::id::Kid;
@@ -166,20 +168,18 @@ impl StatusBits {
     /// Deflates the list.
     #[cfg(feature = "host")]
     pub fn compress(&self) -> CompressedStatusList {
-        use base64ct::{Base64UrlUnpadded, Encoding};
         /// The slowest level, as the draft asks for (§4.1).
         const LEVEL: u8 = 9;
         let deflated = miniz_oxide::deflate::compress_to_vec_zlib(&self.0, LEVEL);
-        CompressedStatusList { bits: 1, lst: Base64UrlUnpadded::encode_string(&deflated) }
+        CompressedStatusList { bits: 1, lst: BASE64_URL_SAFE_NO_PAD.encode(&deflated) }
     }
 
     /// Inflates a list. What it takes is bounded by [`LIST_BLOCKS`].
     pub fn decompress(list: &CompressedStatusList) -> Result<Self, StatusListError> {
-        use base64ct::{Base64UrlUnpadded, Encoding};
         if list.bits != 1 {
             return Err(StatusListError);
         }
-        let deflated = Base64UrlUnpadded::decode_vec(&list.lst).map_err(|_| StatusListError)?;
+        let deflated = BASE64_URL_SAFE_NO_PAD.decode(&list.lst).map_err(|_| StatusListError)?;
         let bits = miniz_oxide::inflate::decompress_to_vec_zlib_with_limit(&deflated, LIST_BLOCKS as usize)
             .map_err(|_| StatusListError)?;
         if bits.len() == LIST_BLOCKS as usize { Ok(Self(bits)) } else { Err(StatusListError) }

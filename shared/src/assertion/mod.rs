@@ -16,7 +16,8 @@ pub use problem::AssertionProblem;
 
 use std::borrow::Cow;
 
-use base64ct::{Base64UrlUnpadded, Encoding};
+use base64::Engine;
+use base64::prelude::BASE64_URL_SAFE_NO_PAD;
 
 use crate::certificate::{KeyKind, Place, SignatureCheck};
 
@@ -80,5 +81,5 @@ impl<'a> UnverifiedAssertion<'a> {
 }
 
 fn decode(part: &str) -> Result<Vec<u8>, AssertionProblem> {
-    Base64UrlUnpadded::decode_vec(part).map_err(|_| AssertionProblem::Malformed)
+    BASE64_URL_SAFE_NO_PAD.decode(part).map_err(|_| AssertionProblem::Malformed)
 }

@@ -1,7 +1,8 @@
 //! The `x5c` header (RFC 7515 §4.1.6): standard Base64 of one certificate each, the device's first. Its size is looked at
 //! before anything is decoded, so that nobody can send work by the megabyte.
 
-use base64ct::{Base64, Encoding};
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
 
 use serde::{Deserialize, Serialize};
 
@@ -15,7 +16,8 @@ pub fn decode_x5c<T: AsRef<str>>(entries: &[T], rules: &Rules) -> Result<Vec<Vec
         .iter()
         .enumerate()
         .map(|(position, entry)| {
-            Base64::decode_vec(entry.as_ref())
+            BASE64_STANDARD
+                .decode(entry.as_ref())
                 .map_err(|_| Place::Certificate(position).refuses(Problem::NotBase64))
         })
         .collect()
@@ -81,12 +83,12 @@ impl TryFrom<String> for CertificateDer {
         if text.len() / 4 * 3 > MAX_CERTIFICATE_LENGTH {
             return Err("a certificate is not that long");
         }
-        Base64::decode_vec(&text).map(Self).map_err(|_| "a certificate is standard Base64")
+        BASE64_STANDARD.decode(&text).map(Self).map_err(|_| "a certificate is standard Base64")
     }
 }
 
 impl From<CertificateDer> for String {
     fn from(certificate: CertificateDer) -> String {
-        Base64::encode_string(&certificate.0)
+        BASE64_STANDARD.encode(&certificate.0)
     }
 }
