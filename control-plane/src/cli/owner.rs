@@ -50,5 +50,6 @@ async fn password_reset(owner: &str) -> Result<(), CommandError> {
     if let Ok(until) = expires_at.format(&Rfc3339) {
         tell(&format!("good once, until {until}"));
     }
+    tell(r#"set another password: POST /api/auth/password-reset {"code": "...", "newPassword": "..."}"#);
     say(code.expose())
 }

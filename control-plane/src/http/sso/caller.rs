@@ -35,11 +35,12 @@ impl FromRequestParts<App> for SsoKey {
         let Some(value) = values.next() else { return Ok(Self::Absent) };
         let text = value.to_str().ok().filter(|_| values.next().is_none()).ok_or_else(invalid_key)?;
         let holder = find_key(app, text).await?;
+        if let Some(id) = holder.app {
+            // Not counted: whoever has seen the app's page has its key, and could use its quota up for everybody else.
+            return Ok(Self::App(holder, id, SecretText::new(text.to_owned())));
+        }
         app.0.surroundings.count_key(&parts.extensions, holder.key_id)?;
-        Ok(match holder.app {
-            Some(id) => Self::App(holder, id, SecretText::new(text.to_owned())),
-            None => Self::Organization(holder),
-        })
+        Ok(Self::Organization(holder))
     }
 }
 

@@ -1,5 +1,7 @@
 //! `/api/auth/sessions`
 
+use std::str::FromStr;
+
 use axum::extract::{FromRequestParts, State};
 use axum::http::StatusCode;
 use axum::http::request::Parts;
@@ -14,6 +16,7 @@ use utoipa_axum::routes;
 use super::super::App;
 use super::super::access::PathIds;
 use super::super::problem::Problem;
+use super::super::query::{Page, PageRequest, Query};
 use super::caller::{Bearer, SignInSource};
 use super::envelope::{Envelope, done};
 use crate::service::sso::sign_out;
@@ -48,14 +51,37 @@ struct SessionAnswer {
     current: bool,
 }
 
-/// The sessions of a person.
-#[derive(Serialize, ToSchema)]
-#[schema(as = Sessions)]
-struct SessionsAnswer {
-    items: Vec<SessionAnswer>,
-    /// There is no other page.
-    #[serde(rename = "nextCursor")]
-    next_cursor: Option<String>,
+/// Where a session stands in the list, the latest first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Place {
+    /// When it began, in nanoseconds since 1970.
+    created_at: i128,
+    sid: SessionId,
+}
+
+impl Place {
+    fn of(session: &Session) -> Self {
+        Self { created_at: session.created_at.unix_timestamp_nanos(), sid: session.id }
+    }
+
+    fn is_before(self, other: Self) -> bool {
+        (other.created_at, self.sid) < (self.created_at, other.sid)
+    }
+}
+
+impl std::fmt::Display for Place {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{} {}", self.created_at, self.sid)
+    }
+}
+
+impl FromStr for Place {
+    type Err = ();
+
+    fn from_str(text: &str) -> Result<Self, ()> {
+        let (created_at, sid) = text.split_once(' ').ok_or(())?;
+        Ok(Self { created_at: created_at.parse().map_err(drop)?, sid: sid.parse().map_err(drop)? })
+    }
 }
 
 impl SessionAnswer {
@@ -87,20 +113,27 @@ impl FromRequestParts<App> for Sid {
     }
 }
 
-/// See one's own sessions, the latest 500.
+/// List one's own sessions, the latest first and at most the latest 500.
 #[utoipa::path(
     get,
     path = "/api/auth/sessions",
-    operation_id = "getSessions",
+    operation_id = "listSessions",
     tag = "Single sign-on: signing in",
-    responses((status = 200, body = Envelope<SessionsAnswer>))
+    responses((status = 200, body = Envelope<Page<SessionAnswer>>))
 )]
-async fn read(State(app): State<App>, Bearer(signed_in): Bearer) -> Result<Response, Problem> {
+async fn read(
+    State(app): State<App>,
+    Bearer(signed_in): Bearer,
+    Query(page): Query<PageRequest<Place>>,
+) -> Result<Response, Problem> {
     let sessions = sign_out::list(app.context(), &signed_in).await?;
     let current = signed_in.session.id;
-    let items = sessions.into_iter().map(|session| SessionAnswer::of(session, current)).collect();
-    let answer = SessionsAnswer { items, next_cursor: None };
-    Ok(Envelope::of("Sessions", answer).answer(StatusCode::OK))
+    // They are not many; and a page goes on rightly after a session that has ended meanwhile.
+    let is_due = |session: &Session| page.after.is_none_or(|after| after.is_before(Place::of(session)));
+    let sessions = sessions.into_iter().filter(is_due).collect();
+    let key = |session: &Session| Place::of(session).to_string();
+    let page = page.page(sessions, key, |session| SessionAnswer::of(session, current));
+    Ok(Envelope::of("Sessions", page).answer(StatusCode::OK))
 }
 
 /// End one of one's own sessions, with all tokens of it.

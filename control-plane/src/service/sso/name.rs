@@ -41,7 +41,7 @@ impl Username {
         if text.trim() != text {
             return Err(NameError::Space);
         }
-        if text.is_empty() || text.chars().count() > LONGEST_USERNAME {
+        if key(text).is_empty() || text.chars().count() > LONGEST_USERNAME {
             return Err(NameError::UsernameLength);
         }
         if has_control(text) {
@@ -66,13 +66,16 @@ impl Email {
     pub fn parse(text: &str) -> Result<Self, NameError> {
         let text = text.trim();
         let is_visible = |c: char| !c.is_control() && !c.is_whitespace();
-        let (local, domain) = text.rsplit_once('@').ok_or(NameError::Email)?;
+        let is_address = |text: &str| {
+            let parts = text.split_once('@');
+            parts.is_some_and(|(local, domain)| {
+                !local.is_empty() && !domain.is_empty() && !domain.contains('@')
+            })
+        };
         let good = text.chars().count() <= LONGEST_EMAIL
             && text.chars().all(is_visible)
-            && !local.is_empty()
-            && !local.contains('@')
-            && !domain.is_empty()
-            && key(text).matches('@').count() == 1;
+            && is_address(text)
+            && is_address(&key(text));
         if good { Ok(Self(text.to_owned())) } else { Err(NameError::Email) }
     }
 
@@ -89,9 +92,33 @@ pub fn keys(username: &Username, email: &Email) -> NameKeys {
 
 /// What a name is compared by: the same for two that people would take for the same.
 pub fn key(name: &str) -> String {
-    let lower_case = name.trim().nfkc().collect::<String>().to_lowercase();
+    let visible = name.trim().nfkc().filter(|c| !is_ignorable(*c)).collect::<String>();
     // In lower case some letters are composed of other characters.
-    lower_case.nfkc().collect()
+    visible.to_lowercase().nfkc().collect()
+}
+
+/// Whether nobody sees a character (Unicode's Default_Ignorable_Code_Point): with it, a name looks like another.
+fn is_ignorable(c: char) -> bool {
+    matches!(
+        c,
+        '\u{ad}'
+            | '\u{34f}'
+            | '\u{61c}'
+            | '\u{115f}'..='\u{1160}'
+            | '\u{17b4}'..='\u{17b5}'
+            | '\u{180b}'..='\u{180f}'
+            | '\u{200b}'..='\u{200f}'
+            | '\u{202a}'..='\u{202e}'
+            | '\u{2060}'..='\u{206f}'
+            | '\u{3164}'
+            | '\u{fe00}'..='\u{fe0f}'
+            | '\u{feff}'
+            | '\u{ffa0}'
+            | '\u{fff0}'..='\u{fff8}'
+            | '\u{1bca0}'..='\u{1bca3}'
+            | '\u{1d173}'..='\u{1d17a}'
+            | '\u{e0000}'..='\u{e0fff}'
+    )
 }
 
 #[cfg(test)]
@@ -106,6 +133,9 @@ mod tests {
             ("ａｄａ", "ada"),
             ("Ada@Example.COM", " ada@example.com "),
             ("İ", "i\u{307}"),
+            ("a\u{200b}da", "ada"),
+            ("\u{202e}ada", "ada"),
+            ("ada\u{feff}@example.com", "ada@example.com"),
         ] {
             assert_eq!(key(one), key(other), "{one} {other}");
         }
@@ -119,6 +149,7 @@ mod tests {
         }
         assert_eq!(Username::parse(""), Err(NameError::UsernameLength));
         assert_eq!(Username::parse(&"é".repeat(201)), Err(NameError::UsernameLength));
+        assert_eq!(Username::parse("\u{200b}\u{3164}"), Err(NameError::UsernameLength), "nothing to be seen");
         assert_eq!(Username::parse(" ada"), Err(NameError::Space));
         assert_eq!(Username::parse("a\u{0}a"), Err(NameError::ControlCharacter));
         assert!(Username::parse("ada＠example.com").unwrap().is_address(), "a wide @ is one");
@@ -130,7 +161,7 @@ mod tests {
             assert!(Email::parse(good).is_ok(), "{good}");
         }
         let long = format!("{}@example.com", "a".repeat(243));
-        for bad in ["", "ada", "@b", "a@", "a b@c", "a@b@c", "a\u{0}@b", "a＠b@c", &long] {
+        for bad in ["", "ada", "@b", "a@", "a b@c", "a@b@c", "\u{200b}@b", "a\u{0}@b", "a＠b@c", &long] {
             assert_eq!(Email::parse(bad), Err(NameError::Email), "{bad}");
         }
         assert_eq!(Email::parse(" ada@example.com ").unwrap().as_str(), "ada@example.com");

@@ -125,3 +125,32 @@ async fn people_see_and_end_their_own_sessions_alone() {
     app.sso(end(&path(&first)).bearer(token)).await.assert_failed(404, "not_found");
     assert!(app.counts(token).await && app.counts(text(&carol["accessToken"])).await);
 }
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn sessions_are_listed_in_pages() {
+    let app = TestApp::start().await;
+    let owner = app.owner("ada").await;
+    let a = app.client_app(&owner, "A").await;
+    let bob = app.app_user(&a, "bob").await;
+    let token = bob["accessToken"].as_str().unwrap();
+    for _ in 0..4 {
+        app.clock.advance(std::time::Duration::from_secs(1));
+        app.log_in(&a, "bob", PASSWORD).await.data(200);
+    }
+    let read = async |query: &str| {
+        app.sso(SsoRequest::get(&format!("/api/auth/sessions?{query}")).bearer(token)).await
+    };
+    let all = read("limit=500").await.data(200);
+    assert_eq!((all["items"].as_array().unwrap().len(), &all["nextCursor"]), (5, &Value::Null));
+    let (mut seen, mut query) = (Vec::new(), "limit=2".to_owned());
+    loop {
+        let page = read(&query).await.data(200);
+        seen.extend(page["items"].as_array().unwrap().clone());
+        let Some(cursor) = page["nextCursor"].as_str() else { break };
+        query = format!("limit=2&cursor={cursor}");
+    }
+    assert_eq!(json!(seen), all["items"]);
+    for query in ["limit=0", "limit=501", "cursor=x", "cursor=", "surely-unknown=1"] {
+        read(query).await.assert_failed(400, "invalid_request");
+    }
+}

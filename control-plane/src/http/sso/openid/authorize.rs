@@ -102,10 +102,11 @@ pub(super) async fn ask(
     operation_id = "authorizeByForm",
     tag = "Single sign-on: OpenID Connect",
     request_body(content = AuthorizationForm, content_type = "application/x-www-form-urlencoded"),
-    responses((status = 303, description = "To the same by GET.")),
+    responses((status = 303, description = "To the same by GET, or back to the app with an error.")),
 )]
 pub(super) async fn ask_by_form(State(app): State<App>, request: Request) -> Result<Response, Response> {
     let TypedForm { text, .. } = TypedForm::read(request).await?;
+    Asking::read(&app, Some(&text)).await?;
     let to = format!("{}{PATH}?{text}", app.context().public_url);
     Ok(redirect(&to))
 }

@@ -92,6 +92,28 @@ async fn an_app_may_say_whom_it_means_and_nobody_else_is_signed_in_silently() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn on_the_page_too_nobody_is_signed_in_but_whom_the_app_means() {
+    let world = World::start().await;
+    let (mut anns, first) = world.signed_up("ann").await;
+    let (mut bobs, _) = world.signed_up("bob").await;
+    let tokens = world.redeem(&world.a, &first).await.json();
+    let ann = tokens["id_token"].as_str().unwrap();
+    let asking = request(&world.a, &[("id_token_hint", ann)]);
+    code(&anns.begin(&world, &asking).await);
+    let page = bobs.begin(&world, &asking).await;
+    assert_eq!(page.status, 200);
+    assert!(!page.text.contains("Create an account"), "{}", page.text);
+    let sessions = world.app.database.number("select count(*) from sso_session").await;
+    assert_eq!(error(&bobs.sign_in(&world, &asking, "bob", PASSWORD).await), "login_required");
+    assert_eq!(world.app.database.number("select count(*) from sso_session").await, sessions);
+    code(&bobs.sign_in(&world, &asking, "ann", PASSWORD).await);
+    // A hint of which nothing is known any more keeps nobody from signing in with a password.
+    let lost = request(&world.a, &[("id_token_hint", "lost")]);
+    assert_eq!(anns.begin(&world, &lost).await.status, 200);
+    code(&anns.sign_in(&world, &lost, "ann", PASSWORD).await);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_sign_in_ends_with_its_session_its_person_and_its_organization() {
     let world = World::start().await;
     let (mut browser, _) = world.signed_up("ann").await;
