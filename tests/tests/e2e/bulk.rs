@@ -125,7 +125,9 @@ async fn a_million_marked_keys_drain_in_large_calls_within_the_rates_and_in_boun
         "{keys} keys: {took:?}, {calls} calls, at most {} in ten seconds; {most} MiB at most, {early} in the first quarter",
         report.most_calls_in_ten_seconds
     ));
-    assert_eq!(report.keys - before.keys, keys);
+    // Each once, and the status lists that begin when a client gets a place in them, with their pool.
+    let written = report.keys - before.keys;
+    assert!((keys..=keys + 40).contains(&written), "{written} keys");
     assert!(calls <= keys / 10_000 + 8, "{calls} calls");
     assert!(
         report.most_calls_in_ten_seconds <= 40,

@@ -47,6 +47,8 @@ const MIB: f64 = 1_048_576.0;
 const IMPORTS: usize = 100_000;
 const ACTIVATIONS: usize = 400;
 const AT_A_TIME: usize = 50;
+/// After that time, the documents of what has been made have been in KV for a second.
+const SETTLED: Duration = Duration::from_secs(3);
 /// How many devices are made ready to be created, for each second of a run.
 const MOST_A_SECOND: f64 = 5_000.0;
 
@@ -189,7 +191,7 @@ impl Plane {
     async fn activations(&self) -> Result<Row, Error> {
         let mut making = JoinSet::new();
         let mut passwords = Vec::new();
-        for number in 0..ACTIVATIONS {
+        for number in 0..AT_A_TIME + ACTIVATIONS {
             if making.len() >= load::CONNECTIONS
                 && let Some(made) = making.join_next().await
             {
@@ -202,13 +204,21 @@ impl Plane {
         while let Some(made) = making.join_next().await {
             passwords.push(joined(made)?);
         }
-        let texts = passwords.iter().map(|otp| {
-            load::post("/api/otp/activate", "application/json", "", &json!({"otp": otp}).to_string())
-        });
         let expected = Expected { status: 200, holds: "\"published\":true" };
-        let requests =
-            Requests { once: true, ..Requests::of(self.address.clone(), texts.collect(), expected) };
-        let load = load::run(&requests, AT_A_TIME, Duration::from_secs(60)).await?;
+        let activate = async |passwords: &[String]| {
+            let texts = passwords.iter().map(|otp| {
+                load::post("/api/otp/activate", "application/json", "", &json!({"otp": otp}).to_string())
+            });
+            let requests =
+                Requests { once: true, ..Requests::of(self.address.clone(), texts.collect(), expected) };
+            load::run(&requests, AT_A_TIME, Duration::from_secs(60)).await
+        };
+        // What has just been made is written first, and again only after the second that KV wants between two writes of a key.
+        tokio::time::sleep(SETTLED).await;
+        // The first ones teach each connection the statements.
+        let (warm_up, measured) = passwords.split_at(AT_A_TIME.min(passwords.len()));
+        activate(warm_up).await?;
+        let load = activate(measured).await?;
         let p99 = load.percentile_ms(0.99);
         let row = Row::limited(ACTIVATION, "250 ms at the 99th of 100", p99 / 250.0);
         Ok(Row { requests_per_second: Some(load.requests_per_second().round()), ..row }
