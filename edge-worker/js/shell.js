@@ -250,15 +250,15 @@ export function unwrap(number, sealingKey, iv, additionalData, sealed) {
   tell(opened, number, settleKey);
 }
 
-/** Verifies by a key that is imported for this once. */
-export function check(number, name, curve, hash, saltLength, spki, signature, message) {
-  const rsa = curve === "";
-  const imported = rsa ? { name, hash } : { name, namedCurve: curve };
-  const [signatureCopy, messageCopy] = [signature.slice(), message.slice()];
-  const verified = attempt(() => subtle.importKey("spki", spki, imported, false, ["verify"])).then((key) =>
-    subtle.verify({ name, hash, saltLength }, key, signatureCopy, messageCopy),
-  );
-  tell(verified, number, settleFlag);
+/** Imports the public key of a certificate or a client; `curve` is empty for RSA. */
+export function importSpki(number, name, curve, hash, spki) {
+  const algorithm = curve === "" ? { name, hash } : { name, namedCurve: curve };
+  tell(attempt(() => subtle.importKey("spki", spki, algorithm, false, ["verify"])), number, settleKey);
+}
+
+/** Verifies by such a key. */
+export function check(number, name, hash, saltLength, key, signature, message) {
+  tell(attempt(() => subtle.verify({ name, hash, saltLength }, key, signature, message)), number, settleFlag);
 }
 
 export function fillRandom(bytes) {

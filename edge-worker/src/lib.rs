@@ -45,8 +45,17 @@ fn edge() -> Result<Rc<Edge<Workerd>>, ConfigError> {
 /// Takes a request, which the shell knows by this number (`js/entry.js` says how it is written down), and answers it, now or
 /// once what it needs has come.
 #[wasm_bindgen]
-pub fn begin(number: u32, head: &str, body: Vec<u8>, too_large: bool) {
-    let request = ReceivedRequest::new(head, body, too_large);
+pub fn begin(number: u32, text: String) {
+    answer(number, ReceivedRequest::with_text(text));
+}
+
+/// The same with a longer body, or one that is too long.
+#[wasm_bindgen(js_name = beginLong)]
+pub fn begin_long(number: u32, head: String, body: Vec<u8>, too_large: bool) {
+    answer(number, ReceivedRequest::new(head, body, too_large));
+}
+
+fn answer(number: u32, request: ReceivedRequest) {
     task::start(number, async move {
         let asked_at = Workerd.now();
         let response = match edge() {

@@ -1,4 +1,5 @@
-//! A request as the JavaScript half of the shell writes it down: a text with a line for each thing, and the body.
+//! A request as the JavaScript half of the shell writes it down: a text with a line for each thing, and the body, in the same
+//! text after an empty line or by itself.
 
 use std::ops::Range;
 
@@ -18,8 +19,21 @@ pub(crate) struct ReceivedRequest {
 const HEADERS: [u8; 5] = [b'a', b'c', b'n', b'o', b'r'];
 
 impl ReceivedRequest {
+    /// Takes a text apart that may have a body.
+    ///
+    /// Whatever was not UTF-8 has become U+FFFD on its way: it goes on as a byte that is not UTF-8 either.
+    pub(crate) fn with_text(mut text: String) -> Self {
+        let Some(end) = text.find("\n\n") else { return Self::new(text, Vec::new(), false) };
+        let mut body = text.split_off(end);
+        body.drain(.."\n\n".len());
+        let marred = body.contains(char::REPLACEMENT_CHARACTER);
+        let mut body = body.into_bytes();
+        body.extend(marred.then_some(0xff));
+        Self::new(text, body, false)
+    }
+
     /// Takes the text apart.
-    pub(crate) fn new(head: &str, body: Vec<u8>, too_large: bool) -> Self {
+    pub(crate) fn new(head: String, body: Vec<u8>, too_large: bool) -> Self {
         let mut headers = [const { None }; HEADERS.len()];
         let mut lines = Vec::with_capacity(2);
         let mut start = 0;
@@ -36,7 +50,7 @@ impl ReceivedRequest {
         }
         let mut lines = lines.into_iter();
         let (method, url) = (lines.next().unwrap_or_default(), lines.next().unwrap_or_default());
-        Self { head: head.to_owned(), method, url, headers, body, too_large }
+        Self { head, method, url, headers, body, too_large }
     }
 
     /// The request as the core takes it.
@@ -93,19 +107,27 @@ mod tests {
     #[test]
     fn a_header_is_there_or_not_and_may_be_empty() {
         let head = "POST\nhttps://e/p/oauth2/token\naBasic x:y\nc";
-        let received = ReceivedRequest::new(head, b"body".to_vec(), false);
+        let received = ReceivedRequest::with_text(format!("{head}\n\nbody\n\nmore"));
         let request = received.as_request();
         assert_eq!((request.method, request.path, request.query), ("POST", "/p/oauth2/token", ""));
         let Headers { authorization, content_type, if_none_match, origin, request_id } = request.headers;
         assert_eq!((authorization, content_type), (Some("Basic x:y"), Some("")));
         assert_eq!((if_none_match, origin, request_id), (None, None, None));
-        assert!(matches!(request.body, Body::Complete(b"body")));
+        assert!(matches!(request.body, Body::Complete(b"body\n\nmore")));
         assert_eq!(received.url_to_get(), None);
     }
 
     #[test]
+    fn a_body_that_was_not_utf_8_is_not_taken_for_text() {
+        let received = ReceivedRequest::with_text("POST\nhttps://e/\n\na=\u{fffd}".to_owned());
+        let Body::Complete(body) = received.as_request().body else { panic!("it is short") };
+        assert!(str::from_utf8(body).is_err());
+    }
+
+    #[test]
     fn all_headers_that_the_core_reads_arrive() {
-        let received = ReceivedRequest::new("GET\nhttps://e/\nrid\nohttps://o\nn\"tag\"", vec![], true);
+        let received =
+            ReceivedRequest::new("GET\nhttps://e/\nrid\nohttps://o\nn\"tag\"".to_owned(), vec![], true);
         let request = received.as_request();
         assert_eq!(request.headers.if_none_match, Some("\"tag\""));
         assert_eq!((request.headers.origin, request.headers.request_id), (Some("https://o"), Some("id")));
@@ -116,7 +138,8 @@ mod tests {
     #[test]
     fn no_text_makes_it_panic() {
         for head in ["", "\n", "\n\n", "\n\n\n", "é\né\né", "GET\n\nzé\na"] {
-            let _ = ReceivedRequest::new(head, vec![], false).as_request();
+            let _ = ReceivedRequest::new(head.to_owned(), vec![], false).as_request();
+            let _ = ReceivedRequest::with_text(head.to_owned()).as_request();
         }
     }
 }

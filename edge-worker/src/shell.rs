@@ -62,14 +62,16 @@ extern "C" {
     #[wasm_bindgen(js_name = unwrap)]
     fn ask_unwrap(wait: u32, sealing_key: &[u8], iv: &[u8], additional_data: &[u8], sealed: &[u8]);
 
+    #[wasm_bindgen(js_name = importSpki)]
+    fn ask_import_spki(wait: u32, name: &str, curve: &str, hash: &str, spki: &[u8]);
+
     #[wasm_bindgen(js_name = check)]
     fn ask_check(
         wait: u32,
         name: &str,
-        curve: &str,
         hash: &str,
         salt_length: u32,
-        spki: &[u8],
+        key: &JsValue,
         signature: &[u8],
         message: &[u8],
     );
@@ -219,13 +221,19 @@ pub(crate) struct Verification {
     pub(crate) salt_length: u32,
 }
 
-/// Verifies by the key in a SubjectPublicKeyInfo.
+/// Imports the key in a SubjectPublicKeyInfo, to verify so with it.
+pub(crate) async fn import_spki(how: &Verification, spki: &[u8]) -> Result<JsValue, Failure> {
+    let Verification { name, curve, hash, .. } = how;
+    key(|wait| ask_import_spki(wait, name, curve, hash, spki)).await
+}
+
+/// Verifies by such a key.
 pub(crate) async fn check(
     how: &Verification,
-    spki: &[u8],
+    by: &JsValue,
     signature: &[u8],
     message: &[u8],
 ) -> Result<bool, Failure> {
-    let Verification { name, curve, hash, salt_length } = how;
-    flag(|wait| ask_check(wait, name, curve, hash, *salt_length, spki, signature, message)).await
+    let Verification { name, hash, salt_length, .. } = how;
+    flag(|wait| ask_check(wait, name, hash, *salt_length, by, signature, message)).await
 }

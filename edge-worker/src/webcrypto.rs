@@ -2,11 +2,14 @@
 //! would need. Keys are `CryptoKey`s that cannot be exported again.
 
 use std::cell::RefCell;
+use std::num::NonZeroUsize;
+use std::rc::Rc;
 
 use keypost_shared::certificate::{Curve, Hash, SignatureAlgorithm, SignatureCheck, VerifySignature};
 use keypost_shared::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
 use keypost_shared::jwe::{SealingKey, SplitJwe};
 use keypost_shared::jwk::EcPublicJwk;
+use lru::LruCache;
 use wasm_bindgen::JsValue;
 
 use crate::shell::{self, Verification};
@@ -16,9 +19,29 @@ use crate::task::Failure;
 /// the bytes do.
 const RANDOM_STOCK: usize = 1_024;
 
+/// How many keys of certificates and clients are kept ready to verify with: importing one takes half as long as the
+/// verification.
+const MAX_KEYS: NonZeroUsize = NonZeroUsize::new(512).unwrap();
+
+/// What a key was imported for, and its SubjectPublicKeyInfo.
+type KeyName = (&'static str, &'static str, &'static str, Box<[u8]>);
+
 thread_local! {
     /// Random bytes that nobody has used, from the end.
     static RANDOM: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+    /// The keys that were used last.
+    static KEYS: RefCell<LruCache<KeyName, Rc<JsValue>>> = RefCell::new(LruCache::new(MAX_KEYS));
+}
+
+/// The key in a SubjectPublicKeyInfo, ready to verify with.
+async fn key_of(how: &Verification, spki: &[u8]) -> Result<Rc<JsValue>, Failure> {
+    let name: KeyName = (how.name, how.curve, how.hash, spki.into());
+    if let Some(key) = KEYS.with_borrow_mut(|keys| keys.get(&name).cloned()) {
+        return Ok(key);
+    }
+    let key = Rc::new(shell::import_spki(how, spki).await?);
+    KEYS.with_borrow_mut(|keys| keys.put(name, key.clone()));
+    Ok(key)
 }
 
 /// Fills `bytes` from the platform's secure source, each byte of it used once and wiped. If the platform had none, its
@@ -99,7 +122,8 @@ impl Crypto for WebCrypto {
 impl VerifySignature for WebCrypto {
     async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
         let how = verification(check.algorithm);
-        match shell::check(&how, check.public_key, &check.signature, check.message).await.map_err(error) {
+        let key = key_of(&how, check.public_key).await.map_err(error)?;
+        match shell::check(&how, &key, &check.signature, check.message).await.map_err(error) {
             // Parameters that no signature of this key could have, such as a salt longer than the key.
             Err(CryptoError::DoesNotOpen) => Ok(false),
             outcome => outcome,

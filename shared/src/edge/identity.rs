@@ -1,4 +1,5 @@
-//! Chains that the isolate has validated: a chain that was seen before costs one signature, the assertion's.
+//! Chains that the isolate has validated: a chain that was seen before costs one signature, the assertion's. One that was
+//! not costs two where its intermediates have come with another device: their signatures have been verified then.
 
 use std::cell::RefCell;
 use std::num::NonZeroUsize;
@@ -10,7 +11,8 @@ use super::bounded::Bounded;
 use super::platform::{LogLevel, Platform};
 use super::pool::Pool;
 use super::{Context, Edge};
-use crate::certificate::{Rules, decode_x5c};
+use crate::certificate::{Place, Rules, SignatureCheck, VerifySignature, decode_x5c};
+use crate::crypto::CryptoError;
 use crate::device_certificate::{DeviceIdentity, DeviceRefusal, Trace, identify};
 use crate::oauth::OAuthError;
 
@@ -18,18 +20,61 @@ use crate::oauth::OAuthError;
 const MAX_CHAINS: NonZeroUsize = NonZeroUsize::new(8_192).unwrap();
 /// The most that they may take, in bytes.
 const MAX_BYTES: usize = 8 * 1024 * 1024;
+/// The most signatures on intermediates that it remembers.
+const MAX_SIGNATURES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// What one takes beside its texts, about.
 const OVERHEAD: usize = 512;
 
 /// The isolate's validated chains, by a hash of the chain and of all the pool's rules that the decision rests on.
 pub(super) struct IdentityStore {
     held: RefCell<Bounded<[u8; 32], Rc<DeviceIdentity>>>,
+    signatures: KnownSignatures,
 }
 
 impl IdentityStore {
     pub(super) fn new() -> Self {
-        Self { held: RefCell::new(Bounded::new(MAX_CHAINS, MAX_BYTES)) }
+        let signatures = KnownSignatures(RefCell::new(Bounded::new(MAX_SIGNATURES, usize::MAX)));
+        Self { held: RefCell::new(Bounded::new(MAX_CHAINS, MAX_BYTES)), signatures }
     }
+}
+
+/// Signatures on intermediates that have been verified, by a hash of all that the verification takes. Whether one is right
+/// is a fact: no rule, no denial and no time changes it, and those are looked at each time.
+struct KnownSignatures(RefCell<Bounded<[u8; 32], ()>>);
+
+/// The platform's cryptography, which is not asked again for what is known.
+struct Remembering<'a, V> {
+    verifier: &'a V,
+    known: &'a KnownSignatures,
+}
+
+impl<V: VerifySignature> VerifySignature for Remembering<'_, V> {
+    async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
+        // A device's own certificate is seldom met again before its whole chain is known.
+        if !matches!(check.place, Place::Certificate(1..)) {
+            return self.verifier.verify_signature(check).await;
+        }
+        let fact = fact(check);
+        if self.known.0.borrow_mut().get(&fact).is_some() {
+            return Ok(true);
+        }
+        let verified = self.verifier.verify_signature(check).await?;
+        if verified {
+            self.known.0.borrow_mut().put(fact, (), 0);
+        }
+        Ok(verified)
+    }
+}
+
+/// The lengths keep one part's end from being taken for the next one's beginning.
+fn fact(check: &SignatureCheck<'_>) -> [u8; 32] {
+    let SignatureCheck { place: _, algorithm, public_key, message, signature } = check;
+    let mut hash = Sha256::new_with_prefix(format!("{algorithm:?}\0"));
+    for part in [*public_key, *message, signature.as_ref()] {
+        hash.update((part.len() as u64).to_be_bytes());
+        hash.update(part);
+    }
+    hash.finalize().into()
 }
 
 impl<P: Platform> Edge<P> {
@@ -53,7 +98,8 @@ impl<P: Platform> Edge<P> {
             return Ok(Ok(identity));
         }
         let rules = pool.certificate_rules();
-        let outcome = identify(context.platform, &ders, rules, now, &mut Trace::discarded()).await;
+        let verifier = Remembering { verifier: context.platform, known: &self.identities.signatures };
+        let outcome = identify(&verifier, &ders, rules, now, &mut Trace::discarded()).await;
         let outcome = outcome.map_err(|error| {
             context.log(LogLevel::Error, "crypto_failed", &error.to_string());
             OAuthError::TemporarilyUnavailable

@@ -268,7 +268,19 @@ fn a_chain_that_was_seen_before_costs_one_signature() {
     fleet.change_pool(|pool| {
         pool.denied_certificates.push(DeniedCertificate::Fingerprint(Fingerprint::of(b"x")))
     });
-    assert_eq!(cost(), 3, "a denial may be of this chain");
+    assert_eq!(cost(), 2, "a denial may be of this chain; the intermediate's signature has been verified");
+}
+
+#[test]
+fn the_signature_of_an_intermediate_that_was_verified_says_nothing_of_another_ones() {
+    let mut fleet = Fleet::auto();
+    assert_eq!(outcome(&fleet.grant_good()), "200");
+    let genuine = fleet.intermediate.signer.clone();
+    fleet.intermediate.signer = builder::key("somebody");
+    assert_eq!(code(&fleet.grant_good()), "chain_bad_signature");
+    assert_eq!(code(&fleet.grant_good()), "chain_bad_signature", "a refusal is not remembered as right");
+    fleet.intermediate.signer = genuine;
+    assert_eq!(outcome(&fleet.grant_good()), "200");
 }
 
 #[test]
