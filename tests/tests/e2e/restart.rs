@@ -25,6 +25,7 @@ export function begin(number, head) {
   const body = JSON.stringify({ instances });
   respond(number, 200, "content-type\napplication/json", new TextEncoder().encode(body));
 }
+export function beginLong() {}
 export function settleBytes() {}
 export function settleFailure() {}
 export function settleFlag() {}
@@ -40,7 +41,7 @@ async fn start(folder: &Path) -> (Worker, String) {
     let parts = test_env().parts();
     let build = folder.join("build");
     std::fs::create_dir_all(&build).unwrap();
-    for (from, to) in [("entry.js", "index.js"), ("shell.js", "shell.js")] {
+    for (from, to) in [("entry.js", "index.js"), ("repeat.js", "repeat.js"), ("shell.js", "shell.js")] {
         std::fs::copy(parts.repo.path("edge-worker/js").join(from), build.join(to)).unwrap();
     }
     std::fs::write(build.join("keypost_edge.js"), CORE).unwrap();
