@@ -24,7 +24,8 @@ export function keep(url, answeredIn, headers, body) {
     second = answeredIn;
   }
   if (pages.size < MAX_PAGES && body.length <= MAX_LENGTH) {
-    pages.set(url, { headers, body });
+    // A copy, because a view would be of Rust's memory, which changes.
+    pages.set(url, { headers, body: body.slice() });
   }
 }
 

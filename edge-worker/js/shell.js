@@ -146,7 +146,7 @@ export function respond(number, status, lines, body) {
 /** Answers a GET of this URL with a page for everybody, which repeats in the second of which it is. */
 export function respondPublic(number, second, url, lines, body) {
   const { "x-request-id": _, ...headers } = headersOf(lines);
-  keep(url, second, headers, body.slice());
+  keep(url, second, headers, body);
   respond(number, 200, lines, body);
 }
 

@@ -180,7 +180,7 @@ impl Plane {
         self.create("/api/internal/org", json!({"id": "bench", "name": "Bench"})).await?;
         let made =
             self.create("/api/internal/org/bench/env", json!({"id": "production", "name": "Production"}));
-        text(&made.await?, "clientPoolId")
+        text(&made.await?, "/clientPoolId")
     }
 
     async fn create(&self, path: &str, body: Value) -> Result<Value, Error> {
@@ -324,17 +324,29 @@ async fn one_time_password(
     let apps = format!("{environment}/device/{id}/app");
     let app = json!({"clientAppId": "client", "scopes": ["device"]});
     create(http.clone(), apps.clone(), key.clone(), app).await?;
-    text(&create(http, format!("{apps}/client/otp"), key, json!({})).await?, "otp")
+    text(&create(http, format!("{apps}/client/otp"), key, json!({})).await?, "/otp")
 }
 
 async fn create(http: reqwest::Client, url: String, key: String, body: Value) -> Result<Value, Error> {
-    let answer =
-        http.post(&url).header("x-api-key", key).json(&body).send().await.map_err(Error::request(&url))?;
-    let (status, body) = (answer.status(), answer.text().await.map_err(Error::request(&url))?);
+    post(&http, &url, ("x-api-key", &key), &body).await
+}
+
+/// Makes something, asking with this header.
+///
+/// # Errors
+/// When it is not made.
+pub(super) async fn post(
+    http: &reqwest::Client,
+    url: &str,
+    (name, value): (&str, &str),
+    body: &Value,
+) -> Result<Value, Error> {
+    let answer = http.post(url).header(name, value).json(body).send().await.map_err(Error::request(url))?;
+    let (status, body) = (answer.status(), answer.text().await.map_err(Error::request(url))?);
     if status == StatusCode::CREATED {
         serde_json::from_str(&body).map_err(Error::malformed(url))
     } else {
-        Err(Error::Answer { request: url, status: status.as_u16(), body })
+        Err(Error::Answer { request: url.to_owned(), status: status.as_u16(), body })
     }
 }
 
@@ -342,7 +354,11 @@ fn joined(made: Result<Result<String, Error>, tokio::task::JoinError>) -> Result
     made.map_err(|error| Error::Refused(format!("making a password was broken off: {error}")))?
 }
 
-fn text(answer: &Value, member: &str) -> Result<String, Error> {
-    let found = answer.get(member).and_then(Value::as_str).map(str::to_owned);
-    found.ok_or_else(|| Error::Malformed { what: "an answer".to_owned(), detail: format!("no {member}") })
+/// The text at this place of an answer (RFC 6901).
+///
+/// # Errors
+/// When there is none.
+pub(super) fn text(answer: &Value, pointer: &str) -> Result<String, Error> {
+    let found = answer.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
+    found.ok_or_else(|| Error::Malformed { what: "an answer".to_owned(), detail: format!("no {pointer}") })
 }

@@ -10,6 +10,7 @@ use argon2::{Algorithm, Argon2, Block, Params, Version};
 use serde_json::{Value, json};
 
 use super::{
+    control_plane::{post, text},
     load::{self, Expected, Load, Requests},
     measure::{Pace, median},
     report::Row,
@@ -92,16 +93,8 @@ pub(super) async fn rows(
 
 /// An organization with a client app and people: the app's key.
 async fn people(http: &reqwest::Client, address: &str) -> Result<String, Error> {
-    let post = async |path: &str, header: (&str, &str), body: Value| -> Result<Value, Error> {
-        let url = format!("http://{address}{path}");
-        let request = http.post(&url).header(header.0, header.1).json(&body);
-        let answer = request.send().await.map_err(Error::request(&url))?;
-        let (status, text) = (answer.status(), answer.text().await.map_err(Error::request(&url))?);
-        if status.is_success() {
-            serde_json::from_str(&text).map_err(Error::malformed(url))
-        } else {
-            Err(Error::Answer { request: url, status: status.as_u16(), body: text })
-        }
+    let post = async |path: &str, header: (&str, &str), body: Value| {
+        post(http, &format!("http://{address}{path}"), header, &body).await
     };
     let owner = json!({
         "username": "owner", "password": PASSWORD, "email": "owner@bench.example",
@@ -122,11 +115,6 @@ async fn people(http: &reqwest::Client, address: &str) -> Result<String, Error> 
         post("/api/auth/signup", ("apikey", &key), user).await?;
     }
     Ok(key)
-}
-
-fn text(answer: &Value, pointer: &str) -> Result<String, Error> {
-    let found = answer.pointer(pointer).and_then(Value::as_str).map(str::to_owned);
-    found.ok_or_else(|| Error::Malformed { what: "an answer".to_owned(), detail: format!("no {pointer}") })
 }
 
 /// Asks once every 10 ms, for this long.
