@@ -33,6 +33,8 @@ use crate::{server, store, telemetry};
 /// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
 const LIMITS: ServerLimits = ServerLimits {
     head: Duration::from_secs(30),
+    // What keeps connections longest among the usual clients keeps them for 90 s.
+    idle: Duration::from_secs(120),
     send: Duration::from_secs(60),
     drain: Duration::from_secs(6),
 };

@@ -5,6 +5,7 @@
 
 mod impatient;
 
+use std::future::pending;
 use std::io;
 use std::net::SocketAddr;
 use std::time::Duration;
@@ -30,9 +31,12 @@ const ACCEPT_PAUSE: Duration = Duration::from_millis(100);
 /// How long things may take.
 #[derive(Clone, Copy, Debug)]
 pub struct ServerLimits {
-    /// For the head of a request to arrive, from the moment when the connection is ready for one: so it is also how long
-    /// a connection may be idle.
+    /// For the head of a connection's first request to arrive.
     pub head: Duration,
+    /// For the head of the next request to arrive, after an answer. Longer than clients and proxies keep idle connections,
+    /// so that it is they who close them: a request sent at the moment when the server closes is lost, and who sent it
+    /// cannot know whether it was carried out.
+    pub idle: Duration,
     /// For a peer to take some of what is being sent to it. Whoever asks and never reads would keep what its answer holds.
     pub send: Duration,
     /// For requests under way to be answered when the server stops.
@@ -70,8 +74,11 @@ fn serve_connection(
     let _ = stream.set_nodelay(true);
     // HTTP/1.1 alone, which is what proxies speak to servers: finding out the version would wait without a limit.
     let mut builder = http1::Builder::new();
-    builder.timer(TokioTimer::new()).header_read_timeout(limits.head);
+    builder.timer(TokioTimer::new()).header_read_timeout(limits.idle);
+    let asked = CancellationToken::new();
+    let overdue = without_a_request(limits.head, asked.clone());
     let service = router.map_request(move |request: Request<_>| {
+        asked.cancel();
         let mut request = request.map(Body::new);
         request.extensions_mut().insert(PeerAddress(peer.ip()));
         request
@@ -82,10 +89,20 @@ fn serve_connection(
     );
     let watched = connections.watch(connection);
     tokio::spawn(async move {
-        if let Err(error) = watched.await {
-            tracing::debug!(%error, "a connection ended badly");
+        tokio::select! {
+            ended = watched => if let Err(error) = ended {
+                tracing::debug!(%error, "a connection ended badly");
+            },
+            () = overdue => tracing::debug!("a connection brought no request"),
         }
     });
+}
+
+/// Ends when nothing was `asked` for so long, and else never.
+async fn without_a_request(limit: Duration, asked: CancellationToken) {
+    if timeout(limit, asked.cancelled()).await.is_ok() {
+        pending().await
+    }
 }
 
 fn is_of_the_connection(error: &io::Error) -> bool {

@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::process::{Child, Command};
-use tokio::time::timeout;
+use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 
 use crate::support::{Fault, KvServer, TestApp, TestDatabase, eventually, keypost};
@@ -73,11 +73,11 @@ struct Served {
     task: tokio::task::JoinHandle<()>,
 }
 
-async fn serve(app: &TestApp, head: Duration) -> Served {
+async fn serve(app: &TestApp, head: Duration, idle: Duration) -> Served {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let stop = CancellationToken::new();
-    let limits = ServerLimits { head, send: PATIENCE, drain: PATIENCE };
+    let limits = ServerLimits { head, idle, send: PATIENCE, drain: PATIENCE };
     let task = tokio::spawn(server::serve(listener, app.router.clone(), stop.clone(), limits));
     Served { address, stop, task }
 }
@@ -86,7 +86,7 @@ async fn serve(app: &TestApp, head: Duration) -> Served {
 async fn a_request_under_way_is_answered_before_the_server_stops() {
     let app = TestApp::start().await;
     app.create("/api/internal/org", json!({"id": "acme", "name": "Acme"})).await;
-    let served = serve(&app, PATIENCE).await;
+    let served = serve(&app, PATIENCE, PATIENCE).await;
     app.kv.fail_next([Fault::Stall(300)]);
     let url = format!("http://{}/api/internal/org/acme/env", served.address);
     let request = reqwest::Client::new()
@@ -107,7 +107,7 @@ async fn a_request_under_way_is_answered_before_the_server_stops() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_head_that_does_not_come_ends_the_connection() {
     let app = TestApp::start().await;
-    let served = serve(&app, Duration::from_secs(1)).await;
+    let served = serve(&app, Duration::from_secs(1), PATIENCE).await;
     // Half a head, half of an HTTP/2 preface, and nothing at all.
     let slow = [&b"GET /healthz HT"[..], b"PRI * HT", b""].map(async |sent| {
         let mut stream = TcpStream::connect(served.address).await.unwrap();
@@ -121,10 +121,45 @@ async fn a_head_that_does_not_come_ends_the_connection() {
     served.task.await.unwrap();
 }
 
+/// A request over a connection that stays, and its answer.
+async fn is_alive(stream: &mut TcpStream) {
+    stream.write_all(b"GET /healthz HTTP/1.1\r\nhost: keypost\r\n\r\n").await.unwrap();
+    let mut answer = Vec::new();
+    while !answer.ends_with(b"}") {
+        assert_ne!(stream.read_buf(&mut answer).await.unwrap(), 0, "the connection has ended");
+    }
+    assert!(answer.starts_with(b"HTTP/1.1 200"), "{}", String::from_utf8_lossy(&answer));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_may_wait_longer_for_its_next_request_than_for_its_first() {
+    let app = TestApp::start().await;
+    let head = Duration::from_millis(500);
+    let served = serve(&app, head, PATIENCE).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    is_alive(&mut stream).await;
+    sleep(head * 3).await;
+    is_alive(&mut stream).await;
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_connection_that_is_idle_too_long_ends() {
+    let app = TestApp::start().await;
+    let served = serve(&app, PATIENCE, Duration::from_millis(500)).await;
+    let mut stream = TcpStream::connect(served.address).await.unwrap();
+    is_alive(&mut stream).await;
+    let ended = timeout(PATIENCE / 2, stream.read_to_end(&mut Vec::new())).await;
+    assert!(ended.is_ok(), "the connection is still open");
+    served.stop.cancel();
+    served.task.await.unwrap();
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rubbish_on_the_wire_is_no_server_error() {
     let app = TestApp::start().await;
-    let served = serve(&app, PATIENCE).await;
+    let served = serve(&app, PATIENCE, PATIENCE).await;
     for rubbish in
         [&b"\x16\x03\x01\x02\x00\x01"[..], b"GET / HTTP/9.9\r\n\r\n", b"\0\0\0\0\r\n\r\n", b"GET  \r\n\r\n"]
     {

@@ -38,6 +38,7 @@ impl Server {
         let stop = CancellationToken::new();
         let limits = ServerLimits {
             head: Duration::from_secs(10),
+            idle: Duration::from_secs(120),
             drain: Duration::from_secs(1),
             send: Duration::from_secs(30),
         };

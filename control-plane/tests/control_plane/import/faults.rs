@@ -32,6 +32,7 @@ async fn serve(app: &TestApp) -> (SocketAddr, CancellationToken) {
     let (address, stop) = (listener.local_addr().unwrap(), CancellationToken::new());
     let limits = ServerLimits {
         head: Duration::from_secs(60),
+        idle: Duration::from_secs(120),
         send: Duration::from_secs(2),
         drain: Duration::from_secs(5),
     };
