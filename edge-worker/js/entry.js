@@ -6,13 +6,10 @@ import { answered, brokenOff, guarded, ready, waitFor } from "./shell.js";
 
 // The most that a body may say to have; the core knows the same number (MAX_BODY). What says more is not read at all.
 const MAX_BODY = 128 * 1024;
-// A body up to this length is read in one go. For a longer one, or one that does not say, room is made as it comes, so
+// A body up to this length is read in one go, and as text: bytes would be a buffer of their own, which takes longer to make and
+// to clear away than most of what the core does with it. For a longer one, or one that does not say, room is made as it comes, so
 // that many who send slowly cannot fill the isolate's memory.
 const SHORT_BODY = 16 * 1024;
-
-// A body up to this length, as those of all grants but certificates are, is read as text: bytes would be a buffer of their
-// own, which takes longer to make and to clear away than all that the core does with it.
-const TEXT_BODY = 1024;
 
 const EMPTY = new Uint8Array(0);
 
@@ -33,18 +30,14 @@ export default {
       const length = said === null ? NaN : /^[0-9]{1,16}$/.test(said) ? Number(said) : Infinity;
       if (length > MAX_BODY) {
         guarded(() => beginLong(number, headOf("POST", request), EMPTY, true));
-      } else if (length <= TEXT_BODY) {
+      } else if (length <= SHORT_BODY) {
         request.text().then(
           (text) => guarded(() => begin(number, `${headOf("POST", request)}\n\n${text}`)),
           () => brokenOff(number),
         );
       } else {
         // Touching `request.body` makes a stream, which a usual request can do without.
-        const body =
-          length <= SHORT_BODY
-            ? request.arrayBuffer().then((buffer) => new Uint8Array(buffer))
-            : readInPieces(request.body);
-        body.then(
+        readInPieces(request.body).then(
           (bytes) =>
             guarded(() => beginLong(number, headOf("POST", request), bytes ?? EMPTY, bytes === null)),
           () => brokenOff(number),

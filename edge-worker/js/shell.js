@@ -197,8 +197,17 @@ export function recall(number, name) {
 }
 
 export function remember(number, name, text, seconds) {
+  tell(putIntoCache(name, text, seconds), number, settleNothing);
+}
+
+/** The same for whoever does not wait for it, and goes on where it fails. */
+export function rememberLater(name, text, seconds) {
+  waitUntil(putIntoCache(name, text, seconds).catch(() => {}));
+}
+
+function putIntoCache(name, text, seconds) {
   const response = new Response(text, { headers: { "cache-control": `max-age=${seconds}` } });
-  tell(attempt(() => caches.default.put(cacheKey(name), response)), number, settleNothing);
+  return attempt(() => caches.default.put(cacheKey(name), response));
 }
 
 /** Posts, and waits for the whole answer: its status in two bytes, then its body. Follows no redirect. */

@@ -33,10 +33,7 @@ impl Platform for Workerd {
         if self.noted(name).await.is_some() {
             return false;
         }
-        let name = name.to_owned();
-        after_the_answer(async move {
-            let _ = shell::remember(&name, "1", seconds).await;
-        });
+        shell::remember_later(name, "1", seconds);
         true
     }
 

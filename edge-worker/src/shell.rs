@@ -20,6 +20,9 @@ extern "C" {
     #[wasm_bindgen(js_name = respondSecret)]
     pub(crate) fn respond_secret(number: u32, status: u16, request_id: &str, body: &[u8]);
 
+    #[wasm_bindgen(js_name = rememberLater)]
+    pub(crate) fn remember_later(name: &str, text: &str, seconds: u32);
+
     #[wasm_bindgen(js_name = stayFor)]
     pub(crate) fn stay_for() -> u32;
 

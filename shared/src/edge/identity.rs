@@ -2,12 +2,12 @@
 //! not costs two where its intermediates have come with another device: their signatures have been verified then.
 
 use std::cell::RefCell;
+use std::iter;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use sha2::{Digest, Sha256};
-
 use super::bounded::Bounded;
+use super::keyed_hash::KeyedHash;
 use super::platform::{LogLevel, Platform};
 use super::pool::Pool;
 use super::{Context, Edge};
@@ -25,56 +25,54 @@ const MAX_SIGNATURES: NonZeroUsize = NonZeroUsize::new(1_024).unwrap();
 /// What one takes beside its texts, about.
 const OVERHEAD: usize = 512;
 
-/// The isolate's validated chains, by a hash of the chain and of all the pool's rules that the decision rests on.
+/// The isolate's validated chains, by the name of the chain, as it was sent, and of all the pool's rules that the decision
+/// rests on.
 pub(super) struct IdentityStore {
-    held: RefCell<Bounded<[u8; 32], Rc<DeviceIdentity>>>,
+    held: RefCell<Bounded<u128, Rc<DeviceIdentity>>>,
     signatures: KnownSignatures,
+    hash: KeyedHash,
 }
 
 impl IdentityStore {
     pub(super) fn new() -> Self {
         let signatures = KnownSignatures(RefCell::new(Bounded::new(MAX_SIGNATURES, usize::MAX)));
-        Self { held: RefCell::new(Bounded::new(MAX_CHAINS, MAX_BYTES)), signatures }
+        Self {
+            held: RefCell::new(Bounded::new(MAX_CHAINS, MAX_BYTES)),
+            signatures,
+            hash: KeyedHash::default(),
+        }
     }
 }
 
-/// Signatures on intermediates that have been verified, by a hash of all that the verification takes. Whether one is right
+/// Signatures on intermediates that have been verified, by the name of all that the verification takes. Whether one is right
 /// is a fact: no rule, no denial and no time changes it, and those are looked at each time.
-struct KnownSignatures(RefCell<Bounded<[u8; 32], ()>>);
+struct KnownSignatures(RefCell<Bounded<u128, ()>>);
 
 /// The platform's cryptography, which is not asked again for what is known.
-struct Remembering<'a, V> {
-    verifier: &'a V,
+struct Remembering<'a, P> {
+    platform: &'a P,
     known: &'a KnownSignatures,
+    hash: &'a KeyedHash,
 }
 
-impl<V: VerifySignature> VerifySignature for Remembering<'_, V> {
+impl<P: Platform> VerifySignature for Remembering<'_, P> {
     async fn verify_signature(&self, check: &SignatureCheck<'_>) -> Result<bool, CryptoError> {
         // A device's own certificate is seldom met again before its whole chain is known.
         if !matches!(check.place, Place::Certificate(1..)) {
-            return self.verifier.verify_signature(check).await;
+            return self.platform.verify_signature(check).await;
         }
-        let fact = fact(check);
+        let algorithm = format!("{:?}", check.algorithm);
+        let parts = [algorithm.as_bytes(), check.public_key, check.message, check.signature.as_ref()];
+        let fact = self.hash.of(self.platform, parts);
         if self.known.0.borrow_mut().get(&fact).is_some() {
             return Ok(true);
         }
-        let verified = self.verifier.verify_signature(check).await?;
+        let verified = self.platform.verify_signature(check).await?;
         if verified {
             self.known.0.borrow_mut().put(fact, (), 0);
         }
         Ok(verified)
     }
-}
-
-/// The lengths keep one part's end from being taken for the next one's beginning.
-fn fact(check: &SignatureCheck<'_>) -> [u8; 32] {
-    let SignatureCheck { place: _, algorithm, public_key, message, signature } = check;
-    let mut hash = Sha256::new_with_prefix(format!("{algorithm:?}\0"));
-    for part in [*public_key, *message, signature.as_ref()] {
-        hash.update((part.len() as u64).to_be_bytes());
-        hash.update(part);
-    }
-    hash.finalize().into()
 }
 
 impl<P: Platform> Edge<P> {
@@ -86,19 +84,22 @@ impl<P: Platform> Edge<P> {
         x5c: &[String],
     ) -> Result<Result<Rc<DeviceIdentity>, DeviceRefusal>, OAuthError> {
         let now = context.now;
-        let ders = match decode_x5c(x5c, &Rules::for_device(now)) {
-            Ok(ders) => ders,
-            Err(refusal) => return Ok(Err(refusal.into())),
-        };
-        let key = digest(&pool.certificate_rules_digest, &ders);
+        let texts = x5c.iter().map(String::as_bytes);
+        let parts = iter::once(pool.certificate_rules_digest.as_slice()).chain(texts);
+        let key = self.identities.hash.of(context.platform, parts);
         let held = self.identities.held.borrow_mut().get(&key).cloned();
         if let Some(identity) = held
             && (identity.not_before..=identity.not_after).contains(&now)
         {
             return Ok(Ok(identity));
         }
+        let ders = match decode_x5c(x5c, &Rules::for_device(now)) {
+            Ok(ders) => ders,
+            Err(refusal) => return Ok(Err(refusal.into())),
+        };
         let rules = pool.certificate_rules();
-        let verifier = Remembering { verifier: context.platform, known: &self.identities.signatures };
+        let IdentityStore { signatures, hash, .. } = &self.identities;
+        let verifier = Remembering { platform: context.platform, known: signatures, hash };
         let outcome = identify(&verifier, &ders, rules, now, &mut Trace::discarded()).await;
         let outcome = outcome.map_err(|error| {
             context.log(LogLevel::Error, "crypto_failed", &error.to_string());
@@ -112,14 +113,4 @@ impl<P: Platform> Edge<P> {
             identity
         }))
     }
-}
-
-/// The lengths keep one certificate's end from being taken for the next one's beginning.
-fn digest(rules: &[u8; 32], ders: &[Vec<u8>]) -> [u8; 32] {
-    let mut hash = Sha256::new_with_prefix(rules);
-    for der in ders {
-        hash.update((der.len() as u64).to_be_bytes());
-        hash.update(der);
-    }
-    hash.finalize().into()
 }

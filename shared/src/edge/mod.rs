@@ -12,6 +12,7 @@ mod held;
 mod http;
 mod identity;
 mod introspect;
+mod keyed_hash;
 mod kms;
 mod platform;
 mod pool;

@@ -1,5 +1,6 @@
 //! Form-encoded request parameters (RFC 6749 appendix B): strict where a lenient reader would guess.
 
+use memchr::memchr2;
 use percent_encoding::percent_decode;
 
 /// The most parameters that a request may have.
@@ -57,6 +58,10 @@ impl Form {
 
 /// Decodes one name, one value, or one half of Basic credentials (RFC 6749 §2.3.1).
 pub(super) fn decode(encoded: &[u8]) -> Result<String, FormError> {
+    // The long ones, assertions and tokens, stand for themselves.
+    if memchr2(b'%', b'+', encoded).is_none() {
+        return str::from_utf8(encoded).map(str::to_owned).map_err(|_| FormError::NotUtf8);
+    }
     let mut rest = encoded;
     while let Some(at) = rest.iter().position(|&byte| byte == b'%') {
         let digits = rest.get(at + 1..at + 3).ok_or(FormError::PercentEncoding)?;

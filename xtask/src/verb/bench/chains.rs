@@ -1,5 +1,5 @@
-//! Devices with certificates: an RSA-4096 root and intermediate and RSA-2048 devices, made by this machine's openssl, and
-//! the assertions that they sign. All devices have one key, because making keys takes long and nobody looks at it.
+//! Devices with certificates: an RSA-4096 root and intermediate and one RSA-2048 device, made by this machine's openssl, and
+//! after its likeness all others, each with a key of its own (`bench/devices`); and the assertions that they sign.
 
 use std::{
     fs,
@@ -21,22 +21,24 @@ use crate::{Error, command::Cmd, files, setup::node::Node};
 /// The O of every device.
 const ORGANIZATION: &str = "05243";
 
+/// The serial number of the device that the others are made after: long enough to be found in it. All of theirs begin with
+/// its first half.
+const SERIAL_NUMBER: &str = "0x4b65797000000000";
+
+/// What the devices' keys are made of.
+const PRIMES: &str = "primes.json";
+
 /// A root, an intermediate, and devices.
 #[derive(Debug)]
 pub(super) struct Chains {
     folder: PathBuf,
     node: PathBuf,
-    script: PathBuf,
+    scripts: PathBuf,
     root: Vec<u8>,
-    /// The `x5c` of each device: its certificate, then the intermediate.
-    x5c: Vec<[String; 2]>,
-}
-
-/// A device in a pool, of which an assertion is wanted.
-#[derive(Clone, Debug)]
-pub(super) struct Order {
-    pub(super) device: u32,
-    pub(super) issuer: String,
+    /// As it stands in `x5c`.
+    intermediate: String,
+    /// The certificate of each device, as it stands in `x5c`.
+    certificates: Vec<String>,
 }
 
 impl Chains {
@@ -47,7 +49,7 @@ impl Chains {
     pub(super) async fn make(
         folder: PathBuf,
         node: &Node,
-        script: PathBuf,
+        scripts: PathBuf,
         devices: u32,
     ) -> Result<Self, Error> {
         files::create_folder(&folder)?;
@@ -109,38 +111,49 @@ impl Chains {
             "intermediate.pem",
         ])
         .await?;
-        let (root, intermediate) = (der(&folder, "root")?, der(&folder, "intermediate")?);
-        let mut x5c = Vec::new();
-        for device in 0..devices {
-            let subject = format!("/O={ORGANIZATION}/CN={}", device_id(device)?);
-            openssl(&[
-                "x509",
-                "-new",
-                "-force_pubkey",
-                "device.pub",
-                "-subj",
-                &subject,
-                "-CA",
-                "intermediate.pem",
-                "-CAkey",
-                "intermediate.key",
-                "-set_serial",
-                &(device + 3).to_string(),
-                "-days",
-                "30",
-                "-sha256",
-                "-out",
-                "device.pem",
-            ])
+        let subject = format!("/O={ORGANIZATION}/CN={}", device_id(0)?);
+        openssl(&[
+            "x509",
+            "-new",
+            "-force_pubkey",
+            "device.pub",
+            "-subj",
+            &subject,
+            "-CA",
+            "intermediate.pem",
+            "-CAkey",
+            "intermediate.key",
+            "-set_serial",
+            SERIAL_NUMBER,
+            "-days",
+            "30",
+            "-sha256",
+            "-outform",
+            "DER",
+            "-out",
+            "device.der",
+        ])
+        .await?;
+        let printed = Cmd::new("certificates.js", &node.node)
+            .arg(scripts.join("certificates.js"))
+            .args(["device.der", "intermediate.key", &devices.to_string(), PRIMES])
+            .dir(&folder)
+            .output()
             .await?;
-            x5c.push([der(&folder, "device")?, intermediate.clone()].map(|der| Base64::encode_string(&der)));
-        }
-        Ok(Self { folder, node: node.node.clone(), script, root, x5c })
+        Ok(Self {
+            root: der(&folder, "root")?,
+            intermediate: Base64::encode_string(&der(&folder, "intermediate")?),
+            certificates: serde_json::from_str(&printed)
+                .map_err(Error::malformed("what certificates.js prints"))?,
+            folder,
+            node: node.node.clone(),
+            scripts,
+        })
     }
 
     /// How many devices there are.
     pub(super) fn devices(&self) -> u32 {
-        u32::try_from(self.x5c.len()).unwrap_or(u32::MAX)
+        u32::try_from(self.certificates.len()).unwrap_or(u32::MAX)
     }
 
     /// A pool that knows all of them, published.
@@ -173,22 +186,23 @@ impl Chains {
         Ok(pool)
     }
 
-    /// Assertions, each good for one request within five minutes.
+    /// Assertions of these devices, each good for one request within five minutes.
     ///
     /// # Errors
     /// When Node fails.
-    pub(super) async fn sign(&self, orders: &[Order], now: i64) -> Result<Vec<String>, Error> {
-        let mut asked = Vec::new();
-        for Order { device, issuer } in orders {
-            asked.push(json!({"chain": device, "device": device_id(*device)?, "audience": issuer}));
+    pub(super) async fn sign(&self, audience: &str, devices: &[u32], now: i64) -> Result<Vec<String>, Error> {
+        let mut orders = Vec::new();
+        for number in devices {
+            let certificate = self.certificates.get(*number as usize);
+            orders.push(json!({"number": number, "device": device_id(*number)?, "certificate": certificate}));
         }
+        let whole =
+            json!({"intermediate": self.intermediate, "now": now, "audience": audience, "orders": orders});
         let path = self.folder.join("orders.json");
-        let whole = json!({"chains": self.x5c, "now": now, "orders": asked});
         fs::write(&path, whole.to_string()).map_err(Error::file("write", &path))?;
         let printed = Cmd::new("assertions.js", &self.node)
-            .arg(&self.script)
-            .arg(self.folder.join("device.key"))
-            .arg(&path)
+            .arg(self.scripts.join("assertions.js"))
+            .args([self.folder.join(PRIMES), path])
             .output()
             .await?;
         serde_json::from_str(&printed).map_err(Error::malformed("what assertions.js prints"))

@@ -16,12 +16,12 @@ use super::{
 };
 use crate::{Error, setup::worker::WorkerBuild};
 
-const TOKEN_HELD: &str = "client_credentials, pool and client in the isolate";
-const TOKEN_READ: &str = "client_credentials, client read from KV";
+pub(super) const TOKEN_HELD: &str = "client_credentials, pool and client in the isolate";
+pub(super) const TOKEN_READ: &str = "client_credentials, client read from KV";
 const JWKS: &str = "JWKS";
 const METADATA: &str = "metadata";
 const STATUS_LIST: &str = "status list";
-const INTROSPECTION: &str = "introspection";
+pub(super) const INTROSPECTION: &str = "introspection";
 
 /// How many clients are asked for in turn so that each one must be read: more than the isolate holds (16 MiB of records).
 const MORE_THAN_HELD: u32 = 16_000;

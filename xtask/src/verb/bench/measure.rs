@@ -88,9 +88,9 @@ async fn run(subject: &mut Subject, duration: Duration) -> Result<Run, Error> {
     if let Some(refill) = &mut subject.refill {
         subject.requests = refill().await?;
     }
-    let before = usage::cpu_time(subject.pid)?;
+    let before = usage::fine_cpu_time(subject.pid)?;
     let load = load::run(&subject.requests, load::CONNECTIONS, duration).await?;
-    let cpu = usage::cpu_time(subject.pid)?.saturating_sub(before);
+    let cpu = usage::fine_cpu_time(subject.pid)?.saturating_sub(before);
     if load.requests == 0 {
         return Err(Error::Refused(format!("{}: nothing was asked", subject.job)));
     }

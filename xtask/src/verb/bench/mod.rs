@@ -8,6 +8,7 @@ mod control_plane;
 mod devices;
 mod edge;
 mod fleet;
+mod floors;
 mod growth;
 mod kv;
 mod lists;
@@ -52,7 +53,7 @@ use crate::{
 /// What to measure, and for how long.
 #[derive(Clone, Debug, clap::Args)]
 pub struct BenchOptions {
-    /// Be done within three minutes: shorter runs, smaller fleets.
+    /// Be done within three minutes: shorter runs, smaller fleets, no floors.
     #[arg(long)]
     pub quick: bool,
     /// Write the rows to this file too, as a JSON array.
@@ -67,7 +68,7 @@ impl BenchOptions {
     fn pace(&self) -> Pace {
         let seconds = Duration::from_secs_f64;
         if self.quick {
-            Pace { rounds: 5, run: seconds(0.8), warm_up: seconds(0.8), fresh_requests: 400 }
+            Pace { rounds: 5, run: seconds(0.8), warm_up: seconds(0.8), fresh_requests: 300 }
         } else {
             Pace { rounds: 7, run: seconds(3.0), warm_up: seconds(3.0), fresh_requests: 1_000 }
         }
@@ -76,15 +77,28 @@ impl BenchOptions {
 
 /// Which jobs are wanted: those that somebody has named, with the yardsticks that their targets are held against, or all.
 #[derive(Clone, Debug)]
-struct Wanted(Vec<String>);
+struct Wanted {
+    named: Vec<String>,
+    quick: bool,
+}
 
 impl Wanted {
     fn wants(&self, job: &str) -> bool {
-        let named = |job: &str| {
-            let job = job.to_lowercase();
-            self.0.is_empty() || self.0.iter().any(|part| job.contains(&part.to_lowercase()))
-        };
-        named(job) || edge::TARGETS.iter().any(|(own, yardstick, _)| *yardstick == job && named(own))
+        let named = |job: &str| self.named.is_empty() || self.names(job);
+        let floor_named =
+            |own: &str| floors::FLOORS.iter().any(|(floor, job)| *job == own && self.names(floor));
+        let mut held_against = edge::TARGETS.iter().filter(|(_, yardstick, _)| *yardstick == job);
+        named(job) || held_against.any(|(own, ..)| named(own) || floor_named(own))
+    }
+
+    /// Floors change with workerd alone, so a quick run measures them only where they are named.
+    fn wants_floor(&self, job: &str) -> bool {
+        self.names(job) || (self.named.is_empty() && !self.quick)
+    }
+
+    fn names(&self, job: &str) -> bool {
+        let job = job.to_lowercase();
+        self.named.iter().any(|part| job.contains(&part.to_lowercase()))
     }
 
     fn wants_any<'a>(&self, jobs: impl IntoIterator<Item = &'a str>) -> bool {
@@ -98,7 +112,8 @@ impl Wanted {
 /// When something does not build or start, or a server gives a wrong answer. A missed target is no error.
 pub async fn run(repo: &Repo, xtask: &Path, options: &BenchOptions) -> Result<(), Error> {
     heading("set-up");
-    let (at, wanted, pace) = (now(), Wanted(options.job.clone()), options.pace());
+    let (at, wanted, pace) =
+        (now(), Wanted { named: options.job.clone(), quick: options.quick }, options.pace());
     let node = Node::ensure(repo).await?;
     let state = repo.scratch().join("bench");
     let workerds = Workerds::new(xtask, &node, &repo.path("wrangler.toml"), state.clone())?;
@@ -152,7 +167,7 @@ impl Bench<'_> {
         let (mut rows, mut grown) = (Vec::new(), Vec::new());
         if !(certificates || growth || alone || wanted.wants_any(edge::JOBS)) {
             let measured = self.measure(subjects, self.pace).await?;
-            return Ok(plain_rows(&measured).collect());
+            return Ok(plain_rows(&measured).chain(floors::rows(&measured)).collect());
         }
 
         let build = WorkerBuild::ensure(self.repo, &Cache::open()?, &self.node, Profile::Release).await?;
@@ -185,7 +200,7 @@ impl Bench<'_> {
             step.done();
             grown = self.measure(subjects, pace).await?;
         }
-        let first = plain_rows(&measured).chain(edge::rows(&measured));
+        let first = plain_rows(&measured).chain(floors::rows(&measured)).chain(edge::rows(&measured));
         Ok(first.chain(rows).chain(growth::rows(&grown)).collect())
     }
 

@@ -23,7 +23,7 @@ pub(super) fn cpu_time(pid: u32) -> Result<Duration, Error> {
     }
 }
 
-/// The same, to the microsecond, of the threads that are still there: for what takes only a few ticks.
+/// The same, to the microsecond, of the threads that are still there: for processes that keep theirs, as workerd and Node do.
 ///
 /// # Errors
 /// As [`cpu_time`].

@@ -14,6 +14,7 @@ use tokio::net::TcpStream;
 use super::{
     Wanted,
     fleet::SECRET,
+    floors::{self, Floor},
     kv::{Kv, StandIn},
     load::{self, Expected, FORM, Requests},
     measure::Subject,
@@ -43,6 +44,8 @@ const CLIENT: &str = "bench-client";
 
 /// How many clients yardstick (c) reads.
 const CLIENTS: usize = 4_096;
+/// What their names begin with; a number of seven digits follows.
+const CLIENT_PREFIX: &str = "v1/client/yardstick/";
 /// How long each is: about as long as one of Keypost's.
 const RECORD: usize = 1_500;
 
@@ -55,6 +58,7 @@ pub(super) struct Yardsticks {
     workers: Vec<(Workerd, Asked)>,
     oidc_provider: Option<OidcProvider>,
     _kv: StandIn,
+    _cache: StandIn,
 }
 
 /// What a yardstick is asked.
@@ -83,11 +87,20 @@ impl Yardsticks {
         for number in 0..CLIENTS {
             kv.put(client_name(number), "x".repeat(RECORD));
         }
-        let stand_in = StandIn::kv(&kv).await?;
+        let (stand_in, cache) = (StandIn::kv(&kv).await?, StandIn::cache().await?);
         let mut workers = Vec::new();
         for (script, asked) in workers_of(repo, &key, &stand_in) {
             if wanted.wants(asked.job) {
                 workers.push((workerds.start(&script).await?, asked));
+            }
+        }
+        for floor in floors::all() {
+            if wanted.wants_floor(floor.job) {
+                let worker = workerds.start(&floor_script(repo, &key, &stand_in, &cache, &floor)).await?;
+                // It makes its keys at its first request: one of 4,096 bits may take seconds.
+                load::ask_once(&worker.address(), &floor.request, floor.expected).await?;
+                let asked = Asked { job: floor.job, texts: vec![floor.request], expected: floor.expected };
+                workers.push((worker, asked));
             }
         }
         let oidc_provider = if wanted.wants(OIDC_PROVIDER) {
@@ -95,7 +108,7 @@ impl Yardsticks {
         } else {
             None
         };
-        Ok(Self { workers, oidc_provider, _kv: stand_in })
+        Ok(Self { workers, oidc_provider, _kv: stand_in, _cache: cache })
     }
 
     /// What is measured of them.
@@ -148,6 +161,21 @@ fn workers_of(repo: &Repo, key: &Value, kv: &StandIn) -> Vec<(Script, Asked)> {
     ]
 }
 
+fn floor_script(repo: &Repo, key: &Value, kv: &StandIn, cache: &StandIn, floor: &Floor) -> Script {
+    Script {
+        name: floor.folder,
+        modules: modules(repo, &["floor.js", "jwt.js"]),
+        vars: vec![
+            ("SIGNING_KEY", key.to_string()),
+            ("PLAN", floor.plan.to_string()),
+            ("RECORD_PREFIX", CLIENT_PREFIX.to_owned()),
+            ("RECORDS", CLIENTS.to_string()),
+        ],
+        kv: Some(kv.address.clone()),
+        cache: Some(cache.address.clone()),
+    }
+}
+
 /// Yardstick (a).
 pub(super) fn constant(repo: &Repo) -> Script {
     Script { name: "constant", modules: modules(repo, &["constant.js"]), vars: vec![], kv: None, cache: None }
@@ -163,7 +191,7 @@ pub(super) fn by_secret(path: &str, client: &str, body: &str) -> Vec<u8> {
 }
 
 fn client_name(number: usize) -> String {
-    format!("v1/client/yardstick/{number:07}")
+    format!("{CLIENT_PREFIX}{number:07}")
 }
 
 fn modules(repo: &Repo, files: &[&str]) -> Vec<PathBuf> {
