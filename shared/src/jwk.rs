@@ -70,6 +70,7 @@ impl EcPublicJwk {
 
 /// A public key as it stands in a key set: the key, and what it is for.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(from = "JwkMembers")]
 pub struct Jwk {
     /// The key itself.
     #[serde(flatten)]
@@ -81,6 +82,26 @@ pub struct Jwk {
     pub key_use: SignatureUse,
     /// The algorithm that it is used with.
     pub alg: SigningAlg,
+}
+
+/// The same, read member by member: serde would read a flattened struct twice, by code that the edge has for nothing else.
+#[derive(Deserialize)]
+struct JwkMembers {
+    kty: EcKeyType,
+    crv: P256Curve,
+    x: String,
+    y: String,
+    kid: Kid,
+    #[serde(rename = "use")]
+    key_use: SignatureUse,
+    alg: SigningAlg,
+}
+
+impl From<JwkMembers> for Jwk {
+    fn from(members: JwkMembers) -> Self {
+        let JwkMembers { kty, crv, x, y, kid, key_use, alg } = members;
+        Self { key: EcPublicJwk { kty, crv, x, y }, kid, key_use, alg }
+    }
 }
 
 /// The one `use` that [`Jwk`] has.

@@ -128,39 +128,45 @@ pub fn content_digest<T: Document>(document: &T) -> Result<[u8; 32], serde_json:
 }
 
 /// A text from KV, taken apart and not verified.
-pub struct UnverifiedDocument<'a, T> {
-    jws: UnverifiedJws<'a>,
-    family: std::marker::PhantomData<T>,
-}
+pub struct UnverifiedDocument<'a>(UnverifiedJws<'a>);
 
-impl<'a, T: Document> UnverifiedDocument<'a, T> {
-    /// Takes the text apart and checks that it says to be of this family.
+/// A text from KV whose signature is right, and not read yet.
+pub struct SignedDocument<'a>(UnverifiedJws<'a>);
+
+impl<'a> UnverifiedDocument<'a> {
+    /// Takes the text apart.
     pub fn parse(text: &'a str) -> Result<Self, DocumentError> {
-        let jws = UnverifiedJws::<JwsHeader>::parse(text)?;
-        if jws.header.typ != T::TYP {
-            return Err(DocumentError::WrongType { expected: T::TYP, found: jws.header.typ });
-        }
-        Ok(Self { jws, family: std::marker::PhantomData })
+        Ok(Self(UnverifiedJws::parse(text)?))
     }
 
     /// The key that it says to be signed by.
     pub fn kid(&self) -> &Kid {
-        &self.jws.header.kid
+        &self.0.header.kid
     }
 
-    /// Checks the signature with `verifying_key`, which the caller trusts as [`kid`](Self::kid), and that the document
-    /// belongs to `key`.
-    ///
-    /// Whether it has expired is not checked: the holder of a verified copy asks that each time.
+    /// Checks the signature with `verifying_key`, which the caller trusts as [`kid`](Self::kid).
     pub async fn verify<C: Crypto>(
         self,
         crypto: &C,
         verifying_key: &C::VerifyingKey,
-        key: &KvKey,
-    ) -> Result<Verified<T>, DocumentError> {
-        let Self { jws, .. } = self;
-        if !crypto.verify(verifying_key, jws.signing_input(), jws.signature()).await? {
-            return Err(DocumentError::BadSignature(jws.header.kid));
+    ) -> Result<SignedDocument<'a>, DocumentError> {
+        let Self(jws) = self;
+        if crypto.verify(verifying_key, jws.signing_input(), jws.signature()).await? {
+            Ok(SignedDocument(jws))
+        } else {
+            Err(DocumentError::BadSignature(jws.header.kid))
+        }
+    }
+}
+
+impl SignedDocument<'_> {
+    /// Reads it, and checks that it is of this family and belongs to `key`.
+    ///
+    /// Whether it has expired is not checked: the holder of a verified copy asks that each time.
+    pub fn read<T: Document>(self, key: &KvKey) -> Result<Verified<T>, DocumentError> {
+        let Self(jws) = self;
+        if jws.header.typ != T::TYP {
+            return Err(DocumentError::WrongType { expected: T::TYP, found: jws.header.typ });
         }
         let envelope: Envelope<T> = jws.payload()?;
         if envelope.key != key.to_string() {

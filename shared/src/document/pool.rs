@@ -87,6 +87,7 @@ pub enum ClaimsProfile {
 
 /// The pool's active key, as the edge can use it.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(try_from = "PoolSigningKeyMembers")]
 pub struct PoolSigningKey {
     /// Its id in the key set.
     pub kid: Kid,
@@ -95,6 +96,29 @@ pub struct PoolSigningKey {
     /// Its private half, or who has that.
     #[serde(flatten)]
     pub private: PrivateHalf,
+}
+
+/// The same, read member by member, as [`crate::jwk::Jwk`] is.
+#[derive(Deserialize)]
+struct PoolSigningKeyMembers {
+    kid: Kid,
+    alg: SigningAlg,
+    jwe: Option<String>,
+    kms: Option<KmsKeyArn>,
+}
+
+impl TryFrom<PoolSigningKeyMembers> for PoolSigningKey {
+    type Error = &'static str;
+
+    fn try_from(members: PoolSigningKeyMembers) -> Result<Self, Self::Error> {
+        let PoolSigningKeyMembers { kid, alg, jwe, kms } = members;
+        let private = match (jwe, kms) {
+            (Some(jwe), None) => PrivateHalf::Jwe(jwe),
+            (None, Some(key)) => PrivateHalf::Kms(key),
+            (None, None) | (Some(_), Some(_)) => return Err("a signing key has either jwe or kms"),
+        };
+        Ok(Self { kid, alg, private })
+    }
 }
 
 /// Where the private half of a signing key is.

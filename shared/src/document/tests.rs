@@ -25,9 +25,9 @@ fn stamp() -> Stamp {
 
 fn verify<T: Document>(text: &str, signer: &PrivateKey, at: &KvKey) -> Result<Verified<T>, DocumentError> {
     block_on(async {
-        let document = UnverifiedDocument::<T>::parse(text)?;
+        let document = UnverifiedDocument::parse(text)?;
         let verifying_key = HostCrypto.import_public(signer.public()).await?;
-        document.verify(&HostCrypto, &verifying_key, at).await
+        document.verify(&HostCrypto, &verifying_key).await?.read(at)
     })
 }
 

@@ -2,6 +2,7 @@
 
 use std::rc::Rc;
 
+use super::apart::apart;
 use super::http::Request;
 use super::platform::{LogLevel, Platform};
 use super::pool::Loaded;
@@ -48,7 +49,7 @@ impl<P: Platform> Edge<P> {
                 Ok((self.authenticate(context, loaded, &credentials).await?, None))
             }
             ClientAuthentication::Assertion { assertion, client_id } => {
-                self.authenticate_by_assertion(context, loaded, assertion, client_id).await
+                apart(self.authenticate_by_assertion(context, loaded, assertion, client_id)).await
             }
         }
     }
@@ -92,7 +93,7 @@ impl<P: Platform> Edge<P> {
             Found::KeptOut => "it has been revoked",
             Found::Unverifiable => "its record does not verify",
             Found::Missing => {
-                self.spend_a_verification(context, loaded).await;
+                apart(self.spend_a_verification(context, loaded)).await;
                 "there is no record of it that counts"
             }
         };

@@ -96,20 +96,18 @@ pub enum EdgeConfigError {
 impl EdgeConfig {
     /// Reads the values.
     pub fn parse(variables: Variables<'_>) -> Result<Self, EdgeConfigError> {
-        /// A public key that may carry more members, such as `kid`, but not the private half: a variable of the Worker is
-        /// no place for it.
+        /// A key may carry more members, such as `kid`, but not the private half: a variable of the Worker is no place for it.
         #[derive(Deserialize)]
-        struct Root {
-            #[serde(flatten)]
-            key: EcPublicJwk,
+        struct Private {
             d: Option<IgnoredAny>,
         }
-        let roots: Vec<Root> =
+        let read = serde_json::from_str::<Vec<EcPublicJwk>>(variables.root_public_keys);
+        let roots = read.map_err(|_| EdgeConfigError::Roots)?;
+        let private: Vec<Private> =
             serde_json::from_str(variables.root_public_keys).map_err(|_| EdgeConfigError::Roots)?;
-        if roots.iter().any(|root| root.d.is_some()) {
+        if private.iter().any(|root| root.d.is_some()) {
             return Err(EdgeConfigError::Roots);
         }
-        let roots: Vec<EcPublicJwk> = roots.into_iter().map(|root| root.key).collect();
         if !(1..=2).contains(&roots.len()) || roots.iter().any(|root| root.coordinates().is_none()) {
             return Err(EdgeConfigError::Roots);
         }

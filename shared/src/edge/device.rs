@@ -202,8 +202,9 @@ impl<P: Platform> Edge<P> {
         named: &Named,
     ) -> Result<Admitted, Refused> {
         let pool = loaded.pool.clone();
+        let (rules, _) = pool.certificate_rules(context)?;
         let decide = |record: Option<&DeviceDocument>| {
-            admit(pool.id, pool.certificate_rules(), identity, record, named, &mut Trace::discarded())
+            admit(pool.id, rules, identity, record, named, &mut Trace::discarded())
         };
         let accepts = async |record: &Record<DeviceDocument>| Ok(decide(Some(record.document())).is_ok());
         let id = identity.device_id.clone();

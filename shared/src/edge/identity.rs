@@ -85,7 +85,8 @@ impl<P: Platform> Edge<P> {
     ) -> Result<Result<Rc<DeviceIdentity>, DeviceRefusal>, OAuthError> {
         let now = context.now;
         let texts = x5c.iter().map(String::as_bytes);
-        let parts = iter::once(pool.certificate_rules_digest.as_slice()).chain(texts);
+        let (rules, digest) = pool.certificate_rules(context)?;
+        let parts = iter::once(digest.as_slice()).chain(texts);
         let key = self.identities.hash.of(context.platform, parts);
         let held = self.identities.held.borrow_mut().get(&key).cloned();
         if let Some(identity) = held
@@ -97,7 +98,6 @@ impl<P: Platform> Edge<P> {
             Ok(ders) => ders,
             Err(refusal) => return Ok(Err(refusal.into())),
         };
-        let rules = pool.certificate_rules();
         let IdentityStore { signatures, hash, .. } = &self.identities;
         let verifier = Remembering { platform: context.platform, known: signatures, hash };
         let outcome = identify(&verifier, &ders, rules, now, &mut Trace::discarded()).await;

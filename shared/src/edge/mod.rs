@@ -3,6 +3,7 @@
 //! [`Edge`] is an isolate's memory. A request never waits for another one: workerd forbids that I/O of one request be
 //! awaited by another, so two requests that miss the same document both read it.
 
+mod apart;
 mod bounded;
 mod client;
 mod client_assertion;
@@ -14,6 +15,7 @@ mod identity;
 mod introspect;
 mod keyed_hash;
 mod kms;
+mod on_demand;
 mod platform;
 mod pool;
 mod provisioning;

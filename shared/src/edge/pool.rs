@@ -1,23 +1,23 @@
-//! The isolate's pools: verified, their signing keys imported, their public pages rendered.
+//! The isolate's pools: verified, their signing keys imported.
 
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
-use sha2::{Digest, Sha256};
-
+use super::apart::apart;
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
-use super::http::{JSON, Page};
+use super::http::Page;
 use super::kms::{KmsSignError, KmsSigner};
+use super::on_demand::OnDemand;
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
 use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
-use crate::device_certificate::{CertificateRules, PoolAnchors};
+use crate::device_certificate::CertificateRules;
 use crate::document::{
-    DocumentError, MAX_TOKEN_TTL, PoolDocument, PoolSigningKey, PrivateHalf, Stamp, Verified,
+    DocumentError, MAX_TOKEN_TTL, PoolDocument, PoolSigningKey, PrivateHalf, SignedDocument, Stamp, Verified,
 };
 use crate::id::{Kid, PoolId};
 use crate::jwe::SplitJwe;
@@ -25,7 +25,7 @@ use crate::jwk::Jwk;
 use crate::jws::JwsHeader;
 use crate::kms::KmsKeyArn;
 use crate::kv_key::KvKey;
-use crate::oauth::{AuthorizationServerMetadata, OAuthError};
+use crate::oauth::OAuthError;
 use crate::time::UnixTime;
 
 /// The most pools that an isolate holds.
@@ -40,13 +40,7 @@ pub(super) struct Pool<C: Crypto> {
     pub(super) document: PoolDocument,
     pub(super) stamp: Stamp,
     pub(super) signer: Option<PoolSigner<C>>,
-    /// The key set, rendered.
-    pub(super) jwks: Page,
-    /// The metadata, rendered.
-    pub(super) metadata: Page,
-    /// A hash of all that a decision on a chain rests on.
-    pub(super) certificate_rules_digest: [u8; 32],
-    anchors: PoolAnchors,
+    on_demand: OnDemand,
     signed_by: Kid,
     /// The keys of the key set that tokens have been verified with, imported.
     verifying_keys: RefCell<HashMap<Kid, Rc<C::VerifyingKey>>>,
@@ -89,7 +83,7 @@ impl<P: Platform> SigningKey<P> {
     ) -> Result<[u8; ES256_SIGNATURE_LENGTH], KmsSignError> {
         match self {
             Self::Here(key) => Ok(context.platform.sign(key, message).await?),
-            Self::Kms(signer) => signer.sign(context, message).await,
+            Self::Kms(signer) => apart(signer.sign(context, message)).await,
         }
     }
 }
@@ -99,18 +93,27 @@ impl<C: Crypto> Pool<C> {
     pub(super) fn refresh_after(&self) -> u64 {
         refresh_after(&self.stamp)
     }
-
-    /// What the pool says about certificates.
-    pub(super) fn certificate_rules(&self) -> CertificateRules<'_> {
-        CertificateRules {
-            anchors: &self.anchors,
-            policy: &self.document.provisioning,
-            denied: &self.document.denied_certificates,
-        }
-    }
 }
 
 impl<P: Platform> Pool<P> {
+    /// The key set, rendered.
+    pub(super) fn jwks(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
+        self.on_demand.jwks(context, &self.document)
+    }
+
+    /// The metadata, rendered.
+    pub(super) fn metadata(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
+        self.on_demand.metadata(context, &self.document)
+    }
+
+    /// What a chain is judged by, and a hash of all that a decision on one rests on.
+    pub(super) fn certificate_rules(
+        &self,
+        context: &Context<'_, P>,
+    ) -> Result<(CertificateRules<'_>, &[u8; 32]), OAuthError> {
+        self.on_demand.certificate_rules(context, self.id, &self.document)
+    }
+
     /// The key of the key set that a token names, ready to verify with.
     pub(super) async fn verifying_key(
         &self,
@@ -248,7 +251,8 @@ impl<P: Platform> Edge<P> {
                 return Read::Nothing;
             }
         };
-        let verified: Verified<PoolDocument> = match self.verify(context, trust, &key, &text).await {
+        let signed = apart(self.verify(context, trust, &text)).await;
+        let verified: Verified<PoolDocument> = match signed.and_then(|signed| signed.read(&key)) {
             Ok(verified) => verified,
             Err(error) => {
                 context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
@@ -267,16 +271,10 @@ impl<P: Platform> Edge<P> {
             context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));
             return Read::Nothing;
         }
-        match self.prepare(context, id, verified, text.len(), held).await {
-            Ok(pool) => Read::Pool(Rc::new(pool)),
-            Err(error) => {
-                context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
-                Read::Nothing
-            }
-        }
+        Read::Pool(Rc::new(self.prepare(context, id, verified, text.len(), held).await))
     }
 
-    /// Imports the signing key and renders the public pages.
+    /// Imports the signing key.
     async fn prepare(
         &self,
         context: &Context<'_, P>,
@@ -284,7 +282,7 @@ impl<P: Platform> Edge<P> {
         verified: Verified<PoolDocument>,
         length: usize,
         held: Option<&Rc<Pool<P>>>,
-    ) -> Result<Pool<P>, serde_json::Error> {
+    ) -> Pool<P> {
         let Verified { stamp, signed_by, document } = verified;
         let signer = match &document.signing_key {
             None => None,
@@ -305,27 +303,16 @@ impl<P: Platform> Edge<P> {
                 key.map(|key| PoolSigner { kid: named.kid.clone(), key })
             }
         };
-        let jwks = Page::new(JSON, serde_json::to_vec(&document.jwks)?);
-        let metadata = Page::new(JSON, serde_json::to_vec(&AuthorizationServerMetadata::of(&document))?);
-        let (anchors, problems) = PoolAnchors::read(&document.trust_anchors);
-        for problem in problems {
-            let detail = format!("v1/pool/{id}: a root that cannot be read: {problem}");
-            context.log(LogLevel::Error, "trust_anchor_refused", &detail);
-        }
-        let certificate_rules_digest = certificate_rules_digest(id, &document)?;
-        Ok(Pool {
+        Pool {
             id,
             document,
             stamp,
             signer,
-            jwks,
-            metadata,
-            certificate_rules_digest,
-            anchors,
+            on_demand: OnDemand::default(),
             signed_by,
             verifying_keys: RefCell::default(),
             length,
-        })
+        }
     }
 
     /// Makes the pool's key ready to sign. None, and a line in the log, where that cannot be: the pool's key set and
@@ -343,7 +330,7 @@ impl<P: Platform> Edge<P> {
         };
         let outcome = match &named.private {
             PrivateHalf::Jwe(jwe) => self.open(context, id, &named.kid, jwe).await.map(SigningKey::Here),
-            PrivateHalf::Kms(key) => self.ask_kms(context, key, public).await.map(SigningKey::Kms),
+            PrivateHalf::Kms(key) => apart(self.ask_kms(context, key, public)).await.map(SigningKey::Kms),
         };
         outcome.inspect_err(|reason| refuse(reason)).ok()
     }
@@ -382,30 +369,25 @@ impl<P: Platform> Edge<P> {
     }
 
     /// Verifies a publisher's document; where the held trust does not list its key, with a newer one.
-    pub(super) async fn verify<T: crate::document::Document>(
+    pub(super) async fn verify<'a>(
         &self,
         context: &Context<'_, P>,
         trust: &mut Rc<Trust<P>>,
-        key: &KvKey,
-        text: &str,
-    ) -> Result<Verified<T>, DocumentError> {
-        match trust.verify(context.platform, key, text).await {
+        text: &'a str,
+    ) -> Result<SignedDocument<'a>, DocumentError> {
+        match trust.verify(context.platform, text).await {
             Err(DocumentError::UntrustedKey(_)) => {
-                if let Some(newer) = self.trust.load_younger_than(context, &self.config, 1).await {
-                    *trust = newer;
-                }
-                trust.verify(context.platform, key, text).await
+                let again = async {
+                    if let Some(newer) = self.trust.load_younger_than(context, &self.config, 1).await {
+                        *trust = newer;
+                    }
+                    trust.verify(context.platform, text).await
+                };
+                apart(again).await
             }
             result => result,
         }
     }
-}
-
-/// Signing the document again changes nothing that a decision on a chain rests on, so what the isolate knows of chains
-/// outlives it.
-fn certificate_rules_digest(id: PoolId, document: &PoolDocument) -> Result<[u8; 32], serde_json::Error> {
-    let rules = (id, &document.trust_anchors, &document.denied_certificates, &document.provisioning);
-    Ok(Sha256::digest(serde_json::to_vec(&rules)?).into())
 }
 
 enum Read<C: Crypto> {

@@ -44,7 +44,7 @@ impl<P: Platform> Edge<P> {
         request: &Request<'_>,
     ) -> Result<Response, OAuthError> {
         let loaded = self.load_pool(context, pool, Freshness::Verifiable).await?;
-        Ok(Response::public(request, &loaded.pool.jwks, MAX_AGE))
+        Ok(Response::public(request, loaded.pool.jwks(context)?, MAX_AGE))
     }
 
     /// The issuer's metadata (RFC 8414), the same document under each of its URLs.
@@ -55,7 +55,7 @@ impl<P: Platform> Edge<P> {
         request: &Request<'_>,
     ) -> Result<Response, OAuthError> {
         let loaded = self.load_pool(context, pool, Freshness::Verifiable).await?;
-        Ok(Response::public(request, &loaded.pool.metadata, MAX_AGE))
+        Ok(Response::public(request, loaded.pool.metadata(context)?, MAX_AGE))
     }
 
     /// `GET /healthz`: the Worker's version, and with `?pool=` the age of what this isolate holds of a pool. Reads

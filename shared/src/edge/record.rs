@@ -8,6 +8,7 @@ use std::hash::Hash;
 use std::num::NonZeroUsize;
 use std::rc::Rc;
 
+use super::apart::apart;
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_fresh, supersedes};
 use super::platform::{LogLevel, Platform};
@@ -52,6 +53,8 @@ pub(super) struct Record<T: Family> {
     verified: Verified<T>,
     /// Its length in KV, in bytes.
     length: usize,
+    /// As it ends the text in KV: while that ends so, it says the same.
+    signature: Box<str>,
     /// After which revocation here the location was last asked what it knows of the record's owner.
     pub(super) asked_after: RefCell<Latest>,
 }
@@ -141,23 +144,31 @@ impl<P: Platform> Edge<P> {
         let id = (loaded.pool.id, id);
         if let Some(Revoked::Gone | Revoked::Refused) = standing {
             // For nothing, so that it takes the work of one that is there.
-            self.read_record(context, loaded, store, &id).await?;
+            self.read_record(context, loaded, store, &id, None).await?;
             let kept_out = standing == Some(Revoked::Refused);
             return Ok(if kept_out { Found::KeptOut } else { Found::Missing });
         }
+        let mut accepted = None;
         if let Some((record, read_at)) = store.get(&id) {
-            let fresh = is_fresh(read_at, context.now, loaded.pool.refresh_after());
             let counts = loaded.trust.lists(&record.verified.signed_by) && !record.is_behind(standing);
-            if fresh && counts && accepts(&record).await? {
-                return Ok(Found::Accepted(record));
+            if counts && accepts(&record).await? {
+                if is_fresh(read_at, context.now, loaded.pool.refresh_after()) {
+                    return Ok(Found::Accepted(record));
+                }
+                accepted = Some(record);
             }
         }
-        let read = match self.read_record(context, loaded, store, &id).await {
+        let has_been_accepted =
+            |record| accepted.as_ref().is_some_and(|accepted| Rc::ptr_eq(accepted, record));
+        let read = match self.read_record(context, loaded, store, &id, accepted.as_ref()).await {
             Ok(read) => read,
             // Not read again, so not younger: the held copy is enough to accept until the pool's own copy must go.
             Err(error) => {
                 return match store.trusted(loaded, &id) {
-                    Some(held) if !held.is_behind(standing) && accepts(&held).await? => {
+                    Some(held)
+                        if !held.is_behind(standing)
+                            && (has_been_accepted(&held) || accepts(&held).await?) =>
+                    {
                         Ok(Found::Accepted(held))
                     }
                     _ => Err(error),
@@ -175,7 +186,9 @@ impl<P: Platform> Edge<P> {
             return Err(OAuthError::TemporarilyUnavailable);
         }
         Ok(match read {
-            Read::Record(record) if accepts(&record).await? => Found::Accepted(record),
+            Read::Record(record) if has_been_accepted(&record) || accepts(&record).await? => {
+                Found::Accepted(record)
+            }
             Read::Record(record) => Found::Refused(record),
             Read::Missing => Found::Missing,
             Read::Unverifiable => Found::Unverifiable,
@@ -183,13 +196,15 @@ impl<P: Platform> Edge<P> {
     }
 
     /// Reads a record. A held copy that could not be confirmed goes: a record carries no `next_update`, so that whoever
-    /// can spoil it in KV must not keep a copy of it alive.
+    /// can spoil it in KV must not keep a copy of it alive. What has been `accepted` is not verified again where it has not
+    /// changed; what is refused is, so that a wrong secret takes the work of a client that does not exist.
     async fn read_record<T: Family>(
         &self,
         context: &Context<'_, P>,
         loaded: &mut Loaded<P>,
         store: &RecordStore<T>,
         id: &Name<T>,
+        accepted: Option<&Rc<Record<T>>>,
     ) -> Result<Read<T>, OAuthError> {
         let key = T::key(id.0, &id.1);
         let text = match context.platform.kv_get(&key.to_string(), KV_CACHE_SECONDS).await {
@@ -203,7 +218,17 @@ impl<P: Platform> Edge<P> {
             store.remove(id);
             return Ok(Read::Missing);
         };
-        let verified: Verified<T> = match self.verify(context, &mut loaded.trust, &key, &text).await {
+        let signature = text.rsplit('.').next().unwrap_or_default();
+        if let (Some(held), Some(accepted)) = (store.trusted(loaded, id), accepted)
+            && Rc::ptr_eq(&held, accepted)
+            && *held.signature == *signature
+        {
+            // Nothing of the text is believed but that it has not changed.
+            store.put(id.clone(), held.clone(), context.now);
+            return Ok(Read::Record(held));
+        }
+        let signed = apart(self.verify(context, &mut loaded.trust, &text)).await;
+        let verified: Verified<T> = match signed.and_then(|signed| signed.read(&key)) {
             Ok(verified) => verified,
             Err(error) => {
                 context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
@@ -220,6 +245,7 @@ impl<P: Platform> Edge<P> {
                 id: id.1.clone(),
                 verified,
                 length: text.len(),
+                signature: signature.into(),
                 asked_after: RefCell::default(),
             }),
         };

@@ -184,7 +184,7 @@ impl<P: Platform> Edge<P> {
             return None;
         }
         let block = (pool.id, own.list, own.block);
-        // Once for each time that the record is read, and again when something has been revoked here.
+        // Once for each record that is new to the isolate, and again when something has been revoked here.
         let latest = self.latest_revocation(context, pool.id).await;
         if client.asked_after.replace(latest.clone()) != latest {
             let noted = self.noted_bits(context, block).await;

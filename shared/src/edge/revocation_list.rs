@@ -9,6 +9,7 @@ use std::rc::Rc;
 
 use sha2::{Digest, Sha256};
 
+use super::apart::apart;
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
 use super::platform::{LogLevel, Platform};
@@ -214,14 +215,14 @@ impl<P: Platform> Edge<P> {
         if held.as_ref().is_some_and(|held| held.signature == signature) {
             return held;
         }
-        let verified: Verified<RevokedDocument> =
-            match self.verify(context, &mut loaded.trust, &key, &text).await {
-                Ok(verified) => verified,
-                Err(error) => {
-                    context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
-                    return None;
-                }
-            };
+        let signed = apart(self.verify(context, &mut loaded.trust, &text)).await;
+        let verified: Verified<RevokedDocument> = match signed.and_then(|signed| signed.read(&key)) {
+            Ok(verified) => verified,
+            Err(error) => {
+                context.log(LogLevel::Error, "document_refused", &format!("{key}: {error}"));
+                return None;
+            }
+        };
         let Verified { stamp, signed_by, document } = verified;
         if !supersedes(&stamp, held.map(|held| held.stamp).as_ref()) {
             context.log(LogLevel::Info, "document_older", &format!("{key} is older than the copy held"));

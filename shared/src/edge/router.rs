@@ -1,5 +1,6 @@
 //! Which endpoint a request is for, and what every answer has in common.
 
+use super::apart::apart;
 use super::http::{REQUEST_ID, Request, Response};
 use super::platform::Platform;
 use super::pool::Freshness;
@@ -91,16 +92,16 @@ impl<P: Platform> Edge<P> {
             return refuse(OAuthError::MethodNotAllowed).with("allow", route.allowed());
         }
         if request.method == "OPTIONS" {
-            return self.preflight(context, route, &request).await;
+            return apart(self.preflight(context, route, &request)).await;
         }
         let answer = match route {
             Route::Health => Ok(self.healthz(context, &request)),
-            Route::Jwks(pool) => self.jwks(context, pool, &request).await,
-            Route::Metadata(pool) => self.metadata(context, pool, &request).await,
-            Route::Status(pool, number) => self.status_list(context, pool, number, &request).await,
+            Route::Jwks(pool) => apart(self.jwks(context, pool, &request)).await,
+            Route::Metadata(pool) => apart(self.metadata(context, pool, &request)).await,
+            Route::Status(pool, number) => apart(self.status_list(context, pool, number, &request)).await,
             Route::Token(pool) => self.token(context, pool, request).await,
-            Route::Revoke(pool) => self.revoke(context, pool, request).await,
-            Route::Introspect(pool) => self.introspect(context, pool, request).await,
+            Route::Revoke(pool) => apart(self.revoke(context, pool, request)).await,
+            Route::Introspect(pool) => apart(self.introspect(context, pool, request)).await,
         };
         match (route.of_client(), answer) {
             (Some(pool), answer) => self.allow_origin(pool, &request, answer.unwrap_or_else(refuse)),

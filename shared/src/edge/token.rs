@@ -3,6 +3,7 @@
 use base64ct::{Base64UrlUnpadded, Encoding};
 use serde::Serialize;
 
+use super::apart::apart;
 use super::device::SHORT_TTL;
 use super::http::{Body, Request, Response};
 use super::platform::{LogLevel, Platform};
@@ -55,7 +56,7 @@ impl<P: Platform> Edge<P> {
             Some(_) if loaded.pool.document.kind == PoolKind::Sso => Err(OAuthError::IssuedElsewhere),
             None => Err(OAuthError::InvalidRequest("grant_type is missing")),
             Some("client_credentials") => self.client_credentials(context, loaded, request, &form).await,
-            Some(JWT_BEARER_GRANT) => self.jwt_bearer(context, loaded, request, &form).await,
+            Some(JWT_BEARER_GRANT) => apart(self.jwt_bearer(context, loaded, request, &form)).await,
             Some(_) => Err(OAuthError::UnsupportedGrantType),
         }
     }

@@ -8,7 +8,7 @@ use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, superse
 use super::platform::{LogLevel, Platform};
 use super::{Context, EdgeConfig};
 use crate::crypto::{Crypto, CryptoError};
-use crate::document::{Document, DocumentError, Stamp, TrustDocument, UnverifiedDocument, Verified};
+use crate::document::{DocumentError, SignedDocument, Stamp, TrustDocument, UnverifiedDocument, Verified};
 use crate::id::Kid;
 use crate::jwk::EcPublicJwk;
 use crate::kv_key::KvKey;
@@ -31,18 +31,17 @@ impl<C: Crypto> Trust<C> {
         self.publisher_keys.contains_key(kid)
     }
 
-    /// Takes apart and verifies a document of a publisher.
-    pub(super) async fn verify<T: Document>(
+    /// Takes apart a document of a publisher and checks its signature.
+    pub(super) async fn verify<'a>(
         &self,
         crypto: &C,
-        key: &KvKey,
-        text: &str,
-    ) -> Result<Verified<T>, DocumentError> {
-        let document = UnverifiedDocument::<T>::parse(text)?;
+        text: &'a str,
+    ) -> Result<SignedDocument<'a>, DocumentError> {
+        let document = UnverifiedDocument::parse(text)?;
         let Some(verifying_key) = self.publisher_keys.get(document.kid()) else {
             return Err(DocumentError::UntrustedKey(document.kid().clone()));
         };
-        document.verify(crypto, verifying_key, key).await
+        document.verify(crypto, verifying_key).await
     }
 
     /// Does the work of verifying a document of usual size, for nothing: so that a client that does not exist takes as
@@ -156,12 +155,12 @@ async fn verify<C: Crypto>(
     config: &EdgeConfig,
     text: &str,
 ) -> Result<Verified<TrustDocument>, DocumentError> {
-    let document = UnverifiedDocument::<TrustDocument>::parse(text)?;
+    let document = UnverifiedDocument::parse(text)?;
     let Some(root) = config.roots.iter().find(|root| root.thumbprint() == *document.kid()) else {
         return Err(DocumentError::UntrustedKey(document.kid().clone()));
     };
     let root = crypto.import_public(root).await?;
-    document.verify(crypto, &root, &KvKey::Trust).await
+    document.verify(crypto, &root).await?.read(&KvKey::Trust)
 }
 
 /// Imports the listed keys. One that cannot be imported is left out, and with it only what it has signed.

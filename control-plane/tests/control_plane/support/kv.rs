@@ -123,8 +123,7 @@ impl KvServer {
         let trust_text = text(&KvKey::Trust)?;
         let trust: Verified<TrustDocument> = verify(&trust_text, root, &KvKey::Trust).await?;
         let document_text = text(key)?;
-        let kid =
-            UnverifiedDocument::<T>::parse(&document_text).map_err(|error| error.to_string())?.kid().clone();
+        let kid = UnverifiedDocument::parse(&document_text).map_err(|error| error.to_string())?.kid().clone();
         let signer = trust.document.publisher_keys.iter().find(|listed| listed.thumbprint() == kid);
         verify(&document_text, signer.ok_or("its signer is not trusted")?, key).await
     }
@@ -138,6 +137,7 @@ impl KvServer {
 
 async fn verify<T: Document>(text: &str, signer: &EcPublicJwk, key: &KvKey) -> Result<Verified<T>, String> {
     let verifying_key = HostCrypto.import_public(signer).await.map_err(|error| error.to_string())?;
-    let document = UnverifiedDocument::<T>::parse(text).map_err(|error| error.to_string())?;
-    document.verify(&HostCrypto, &verifying_key, key).await.map_err(|error| error.to_string())
+    let document = UnverifiedDocument::parse(text).map_err(|error| error.to_string())?;
+    let signed = document.verify(&HostCrypto, &verifying_key).await.map_err(|error| error.to_string())?;
+    signed.read(key).map_err(|error| error.to_string())
 }

@@ -20,7 +20,7 @@ const MAX_SIZE: f64 = 400.0 * 1024.0;
 const MAX_CPU: Duration = Duration::from_millis(25);
 
 /// How often a process is started anew.
-const STARTS: usize = 7;
+const STARTS: usize = 11;
 
 /// The wasm, gzipped.
 pub(super) fn size(build: &WorkerBuild) -> Row {
