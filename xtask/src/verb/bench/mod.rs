@@ -176,6 +176,12 @@ impl Bench<'_> {
         let edge = Edge::start(&self.workerds, &build, &fleet, wanted).await?;
         step.done();
         subjects.extend(edge.subjects());
+        rows.push(start::size(&build));
+        if wanted.wants(start::FIRST_TOKEN) {
+            let step = Step::quiet("cold isolates");
+            rows.push(start::first_token(self.repo, &self.workerds, &edge).await?);
+            step.done();
+        }
         if certificates {
             let step = Step::quiet("devices with certificates");
             let devices = Devices::make(self.repo, &self.node, &self.state, &fleet, self.pace).await?;
@@ -184,12 +190,6 @@ impl Bench<'_> {
         }
 
         heading("measuring");
-        rows.push(start::size(&build));
-        if wanted.wants(start::FIRST_TOKEN) {
-            let step = Step::quiet("cold isolates");
-            rows.push(start::first_token(self.repo, &self.workerds, &edge).await?);
-            step.done();
-        }
         rows.push(edge.lists.clone());
         let measured = self.measure(subjects, self.pace).await?;
         if growth {
