@@ -14,7 +14,7 @@ pub(crate) const CALL_PERIOD: Duration = Duration::from_millis(280);
 /// What can wait takes every second place at most.
 const RESIGN_PERIODS: u32 = 2;
 /// How soon a call that an answer waits for may follow the one before it.
-const AWAITED_GAP: Duration = Duration::from_millis(100);
+const AWAITED_GAP: Duration = Duration::from_millis(50);
 /// How far such calls may be ahead of their places, all together: 53 of them, after which they are as far apart as others. What
 /// has been used up comes back while nobody calls.
 const ALLOWANCE: Duration = Duration::from_secs(15);
