@@ -33,8 +33,8 @@ use crate::{server, store, telemetry};
 /// Requests under way have six seconds after a signal. What the publisher is about has the rest of ten.
 const LIMITS: ServerLimits = ServerLimits {
     head: Duration::from_secs(30),
-    // What keeps connections longest among the usual clients keeps them for 90 s.
-    idle: Duration::from_secs(120),
+    // Cloudflare's proxy keeps connections to an origin for 900 s, and most clients for 90 s or less.
+    idle: Duration::from_secs(930),
     send: Duration::from_secs(60),
     drain: Duration::from_secs(6),
 };

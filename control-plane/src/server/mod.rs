@@ -90,6 +90,8 @@ fn serve_connection(
     let watched = connections.watch(connection);
     tokio::spawn(async move {
         tokio::select! {
+            // A head that lies in the socket has come, however late we look.
+            biased;
             ended = watched => if let Err(error) = ended {
                 tracing::debug!(%error, "a connection ended badly");
             },

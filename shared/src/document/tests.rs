@@ -146,6 +146,24 @@ fn a_pool_document_from_before_certificates_takes_those_of_registered_devices_an
 }
 
 #[test]
+fn a_signing_key_has_one_private_half() {
+    let kid = key(9).kid().as_str().to_owned();
+    let read = |halves: &str| {
+        serde_json::from_str::<PoolSigningKey>(&format!(r#"{{"kid":"{kid}","alg":"ES256"{halves}}}"#))
+    };
+    let sealed = read(r#","jwe":"a.b""#).unwrap();
+    assert_eq!(sealed.private, PrivateHalf::Jwe("a.b".to_owned()));
+    assert_eq!(
+        serde_json::from_str::<PoolSigningKey>(&serde_json::to_string(&sealed).unwrap()).unwrap(),
+        sealed
+    );
+    let arn = r#","kms":"arn:aws:kms:eu-central-1:111122223333:key/1234abcd-12ab-34cd-56ef-1234567890ab""#;
+    assert!(matches!(read(arn).unwrap().private, PrivateHalf::Kms(_)));
+    assert!(read("").is_err());
+    assert!(read(&format!(r#","jwe":"a.b"{arn}"#)).is_err());
+}
+
+#[test]
 fn a_device_document_is_read_back() {
     let root = crate::certificate::Fingerprint::of(b"root");
     let json = format!(

@@ -53,7 +53,7 @@ pub(super) struct Record<T: Family> {
     verified: Verified<T>,
     /// Its length in KV, in bytes.
     length: usize,
-    /// As it ends the text in KV: while that ends so, it says the same.
+    /// With which the text in KV ends. While it does, there is nothing newer to read.
     signature: Box<str>,
     /// After which revocation here the location was last asked what it knows of the record's owner.
     pub(super) asked_after: RefCell<Latest>,
@@ -224,6 +224,7 @@ impl<P: Platform> Edge<P> {
             && *held.signature == *signature
         {
             // Nothing of the text is believed but that it has not changed.
+            held.asked_after.take();
             store.put(id.clone(), held.clone(), context.now);
             return Ok(Read::Record(held));
         }

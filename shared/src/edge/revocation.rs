@@ -184,14 +184,16 @@ impl<P: Platform> Edge<P> {
             return None;
         }
         let block = (pool.id, own.list, own.block);
-        // Once for each record that is new to the isolate, and again when something has been revoked here.
+        // Once for each time that the record is read, and again when something has been revoked here.
         let latest = self.latest_revocation(context, pool.id).await;
-        if client.asked_after.replace(latest.clone()) != latest {
+        if *client.asked_after.borrow() != latest {
             let noted = self.noted_bits(context, block).await;
             if noted != 0 {
                 let until = context.now + pool.document.longest_token_ttl;
                 self.revocations.set_bits(block, noted, until, context.now);
             }
+            // Not before: whoever asks meanwhile, or breaks off, must not keep the others from asking.
+            client.asked_after.replace(latest);
         }
         own.next_index(self.revocations.bits(block, context.now))
     }

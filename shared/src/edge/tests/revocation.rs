@@ -138,7 +138,23 @@ fn another_isolate_of_the_location_knows_with_the_first_token_and_asks_once_a_re
     assert_eq!(world.platform.notes_asked.get(), asked, "no question per token");
     world.advance(31);
     world.access_token();
-    assert_eq!(world.platform.notes_asked.get(), asked + 1, "the pool's note");
+    assert_eq!(
+        world.platform.notes_asked.get(),
+        asked + 2,
+        "the pool's note, and one as the record is read again"
+    );
+}
+
+#[test]
+fn who_hangs_up_while_the_location_is_asked_keeps_nobody_from_asking() {
+    let mut world = World::with_status();
+    let token = world.access_token();
+    revoke(&world, &token);
+    world.restart();
+    *world.platform.slow_note.borrow_mut() = Some("revoked-bits/".to_owned());
+    let meanwhile = world.begun_token(SECRET, |_| world.access_token());
+    assert_eq!(index_of(&meanwhile), Some(41), "another one at the same time");
+    assert_eq!(index_of(&world.access_token()), Some(41), "and one after the first has gone");
 }
 
 #[test]

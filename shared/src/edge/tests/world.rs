@@ -3,7 +3,7 @@
 use std::cell::{Cell, RefCell};
 use std::collections::HashMap;
 use std::future::poll_fn;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::task::{Poll, Waker};
 
 use pollster::block_on;
@@ -39,6 +39,8 @@ pub(super) struct Simulation {
     pub(super) kv_reads: Cell<u32>,
     /// The KV key of which the next read sees the value of now, and gives it back only when it is polled once more.
     pub(super) slow_read: RefCell<Option<String>>,
+    /// What the name of the note begins with whose next question is answered only when it is polled once more.
+    pub(super) slow_note: RefCell<Option<String>>,
     pub(super) verifications: Cell<u32>,
     /// Those of certificates and assertions.
     pub(super) signature_checks: Cell<u32>,
@@ -97,6 +99,12 @@ impl VerifySignature for Simulation {
     }
 }
 
+/// Ends when it is polled for the second time.
+async fn another_poll() {
+    let mut polled = false;
+    poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending }).await;
+}
+
 impl Platform for Simulation {
     fn now(&self) -> UnixTime {
         self.now.get()
@@ -113,9 +121,7 @@ impl Platform for Simulation {
         }
         let value = self.kv.borrow().get(key).cloned();
         if self.slow_read.borrow_mut().take_if(|slow| slow == key).is_some() {
-            let mut polled = false;
-            poll_fn(|_| if std::mem::replace(&mut polled, true) { Poll::Ready(()) } else { Poll::Pending })
-                .await;
+            another_poll().await;
         }
         Ok(value)
     }
@@ -133,6 +139,9 @@ impl Platform for Simulation {
 
     async fn noted(&self, name: &str) -> Option<String> {
         self.notes_asked.set(self.notes_asked.get() + 1);
+        if self.slow_note.borrow_mut().take_if(|slow| name.starts_with(slow.as_str())).is_some() {
+            another_poll().await;
+        }
         let now = self.now.get();
         let noted = self.noted.borrow();
         noted.get(name).filter(|(_, end)| now < *end).map(|(text, _)| text.clone())
@@ -195,6 +204,7 @@ impl World {
             kv_fails: Cell::new(false),
             kv_reads: Cell::new(0),
             slow_read: RefCell::default(),
+            slow_note: RefCell::default(),
             verifications: Cell::new(0),
             signature_checks: Cell::new(0),
             notes: RefCell::default(),
@@ -445,13 +455,24 @@ impl World {
     /// `meanwhile`.
     pub(super) fn slow_token(&self, secret: &str, key: &KvKey, meanwhile: impl FnOnce()) -> Response {
         *self.platform.slow_read.borrow_mut() = Some(key.to_string());
+        self.begun_token(secret, |answer| {
+            meanwhile();
+            block_on(answer)
+        })
+    }
+
+    /// A token request that waits for something, and what becomes of it.
+    pub(super) fn begun_token<T>(
+        &self,
+        secret: &str,
+        go_on: impl FnOnce(Pin<&mut dyn Future<Output = Response>>) -> T,
+    ) -> T {
         let path = format!("/{}/oauth2/token", self.pool);
         let body = format!("grant_type=client_credentials&client_id={}&client_secret={secret}", self.client);
         let mut answer = pin!(self.edge.handle(&self.platform, post(&path, body.as_bytes())));
         let mut context = std::task::Context::from_waker(Waker::noop());
-        assert!(answer.as_mut().poll(&mut context).is_pending(), "it never read {key}");
-        meanwhile();
-        block_on(answer)
+        assert!(answer.as_mut().poll(&mut context).is_pending(), "it waited for nothing");
+        go_on(answer)
     }
 
     pub(super) fn token(&self) -> Response {
