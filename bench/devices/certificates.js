@@ -8,7 +8,7 @@
 
 import { createPrivateKey, sign, X509Certificate } from "node:crypto";
 import { readFileSync, writeFileSync } from "node:fs";
-import { jwkOf, makePrimes } from "./keys.js";
+import { makePrimes, modulusOf } from "./keys.js";
 
 const [template, issuerKey, count, primesFile] = process.argv.slice(2);
 const original = readFileSync(template);
@@ -30,10 +30,10 @@ const signatureLength = 512;
 const certificates = [];
 for (let number = 0; number < Number(count); number += 1) {
   const der = Buffer.from(original);
-  put(der, places.serial + 4, uint32(number));
-  put(der, places.name, Buffer.from(`pos-${String(number).padStart(7, "0")}`));
-  put(der, places.modulus, Buffer.from(jwkOf(primes, number).n, "base64url"));
-  put(der, der.length - signatureLength, sign("sha256", der.subarray(tbs.start, tbs.end), issuer));
+  der.writeUInt32BE(number, places.serial + 4);
+  der.write(`pos-${String(number).padStart(7, "0")}`, places.name);
+  modulusOf(primes, number).copy(der, places.modulus);
+  sign("sha256", der.subarray(tbs.start, tbs.end), issuer).copy(der, der.length - signatureLength);
   certificates.push(der.toString("base64"));
 }
 process.stdout.write(JSON.stringify(certificates));
@@ -44,14 +44,4 @@ function placeOf(bytes) {
     throw new Error(`the template does not have ${bytes.toString("hex")} exactly once`);
   }
   return place;
-}
-
-function put(der, place, bytes) {
-  bytes.copy(der, place);
-}
-
-function uint32(number) {
-  const bytes = Buffer.alloc(4);
-  bytes.writeUInt32BE(number);
-  return bytes;
 }

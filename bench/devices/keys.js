@@ -17,15 +17,16 @@ export function makePrimes(keys) {
   return primes;
 }
 
-/** The private key of this number, as a JWK. */
-export function jwkOf(primes, number) {
-  let second = 1;
-  while (number >= second) {
-    number -= second;
-    second += 1;
-  }
-  const [p, q] = [BigInt(`0x${primes[second]}`), BigInt(`0x${primes[number]}`)];
-  return {
+/** The modulus of the key of this number, 256 bytes. */
+export function modulusOf(primes, number) {
+  const [p, q] = pairOf(primes, number);
+  return bytesOf(p * q);
+}
+
+/** The private key of this number. */
+export function keyOf(primes, number) {
+  const [p, q] = pairOf(primes, number);
+  const jwk = {
     kty: "RSA",
     n: encode(p * q),
     e: encode(E),
@@ -36,10 +37,16 @@ export function jwkOf(primes, number) {
     dq: encode(inverseOfE(q - 1n)),
     qi: encode(inverse(q, p)),
   };
+  return createPrivateKey({ key: jwk, format: "jwk" });
 }
 
-export function keyOf(primes, number) {
-  return createPrivateKey({ key: jwkOf(primes, number), format: "jwk" });
+function pairOf(primes, number) {
+  let second = 1;
+  while (number >= second) {
+    number -= second;
+    second += 1;
+  }
+  return [BigInt(`0x${primes[second]}`), BigInt(`0x${primes[number]}`)];
 }
 
 // 1 / E modulo m: the one multiple of m that is one less than a multiple of E.
@@ -58,6 +65,10 @@ function inverse(a, m) {
 }
 
 function encode(number) {
+  return bytesOf(number).toString("base64url");
+}
+
+function bytesOf(number) {
   const hex = number.toString(16);
-  return Buffer.from(hex.length % 2 ? `0${hex}` : hex, "hex").toString("base64url");
+  return Buffer.from(hex.length % 2 ? `0${hex}` : hex, "hex");
 }

@@ -21,9 +21,9 @@ const HEADERS: [u8; 5] = [b'a', b'c', b'n', b'o', b'r'];
 impl ReceivedRequest {
     /// Takes a text apart that may have a body.
     ///
-    /// Whatever was not UTF-8 has become U+FFFD on its way: it goes on as a byte that is not UTF-8 either, and so does a U+FFFD
-    /// that was sent unencoded. A byte order mark at the beginning is gone (Encoding Standard §6), which makes a first parameter readable
-    /// that it would have spoilt.
+    /// Whatever was not UTF-8 has become U+FFFD on its way: it goes on as a byte that is not UTF-8 either, and so does a
+    /// U+FFFD that was sent unencoded. A byte order mark at the beginning is gone (Encoding Standard §6), which makes a first
+    /// parameter readable that it would have spoilt.
     pub(crate) fn with_text(mut text: String) -> Self {
         let Some(end) = text.find("\n\n") else { return Self::new(text, Vec::new(), false) };
         let mut body = text.split_off(end);

@@ -1,5 +1,5 @@
-//! What is made of a pool's document when somebody first needs it: most isolates are asked for tokens alone, and most pools have
-//! no certificates.
+//! What is made of a pool's document when somebody first needs it: most isolates are asked for tokens alone, and most
+//! pools have no certificates.
 
 use std::cell::OnceCell;
 
@@ -8,9 +8,8 @@ use sha2::{Digest, Sha256};
 use super::Context;
 use super::http::{JSON, Page};
 use super::platform::{LogLevel, Platform};
+use super::pool::Pool;
 use crate::device_certificate::{CertificateRules, PoolAnchors};
-use crate::document::PoolDocument;
-use crate::id::PoolId;
 use crate::oauth::{AuthorizationServerMetadata, OAuthError};
 
 /// The parts that have been needed so far.
@@ -28,34 +27,26 @@ struct Certificates {
     digest: [u8; 32],
 }
 
-impl OnDemand {
+impl<P: Platform> Pool<P> {
     /// The key set, rendered.
-    pub(super) fn jwks<P: Platform>(
-        &self,
-        context: &Context<'_, P>,
-        document: &PoolDocument,
-    ) -> Result<&Page, OAuthError> {
-        once(context, &self.jwks, || Ok(Page::new(JSON, serde_json::to_vec(&document.jwks)?)))
+    pub(super) fn jwks(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
+        let render = || Ok(Page::new(JSON, serde_json::to_vec(&self.document.jwks)?));
+        once(context, &self.on_demand.jwks, render)
     }
 
     /// The metadata, rendered.
-    pub(super) fn metadata<P: Platform>(
-        &self,
-        context: &Context<'_, P>,
-        document: &PoolDocument,
-    ) -> Result<&Page, OAuthError> {
-        let render = || Ok(Page::new(JSON, serde_json::to_vec(&AuthorizationServerMetadata::of(document))?));
-        once(context, &self.metadata, render)
+    pub(super) fn metadata(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
+        let metadata = || AuthorizationServerMetadata::of(&self.document);
+        once(context, &self.on_demand.metadata, || Ok(Page::new(JSON, serde_json::to_vec(&metadata())?)))
     }
 
-    /// What a chain is judged by, and its hash.
-    pub(super) fn certificate_rules<'a, P: Platform>(
-        &'a self,
+    /// What a chain is judged by, and a hash of all that a decision on one rests on.
+    pub(super) fn certificate_rules(
+        &self,
         context: &Context<'_, P>,
-        id: PoolId,
-        document: &'a PoolDocument,
-    ) -> Result<(CertificateRules<'a>, &'a [u8; 32]), OAuthError> {
-        let Certificates { anchors, digest } = once(context, &self.certificates, || {
+    ) -> Result<(CertificateRules<'_>, &[u8; 32]), OAuthError> {
+        let Self { id, document, .. } = self;
+        let Certificates { anchors, digest } = once(context, &self.on_demand.certificates, || {
             let (anchors, problems) = PoolAnchors::read(&document.trust_anchors);
             for problem in problems {
                 let detail = format!("v1/pool/{id}: a root that cannot be read: {problem}");

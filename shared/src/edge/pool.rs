@@ -8,14 +8,12 @@ use std::rc::Rc;
 use super::apart::apart;
 use super::bounded::Bounded;
 use super::held::{KV_CACHE_SECONDS, is_current, is_fresh, refresh_after, supersedes};
-use super::http::Page;
 use super::kms::{KmsSignError, KmsSigner};
 use super::on_demand::OnDemand;
 use super::platform::{LogLevel, Platform};
 use super::trust::Trust;
 use super::{Context, Edge};
 use crate::crypto::{Crypto, CryptoError, ES256_SIGNATURE_LENGTH};
-use crate::device_certificate::CertificateRules;
 use crate::document::{
     DocumentError, MAX_TOKEN_TTL, PoolDocument, PoolSigningKey, PrivateHalf, SignedDocument, Stamp, Verified,
 };
@@ -40,7 +38,7 @@ pub(super) struct Pool<C: Crypto> {
     pub(super) document: PoolDocument,
     pub(super) stamp: Stamp,
     pub(super) signer: Option<PoolSigner<C>>,
-    on_demand: OnDemand,
+    pub(super) on_demand: OnDemand,
     signed_by: Kid,
     /// The keys of the key set that tokens have been verified with, imported.
     verifying_keys: RefCell<HashMap<Kid, Rc<C::VerifyingKey>>>,
@@ -96,24 +94,6 @@ impl<C: Crypto> Pool<C> {
 }
 
 impl<P: Platform> Pool<P> {
-    /// The key set, rendered.
-    pub(super) fn jwks(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
-        self.on_demand.jwks(context, &self.document)
-    }
-
-    /// The metadata, rendered.
-    pub(super) fn metadata(&self, context: &Context<'_, P>) -> Result<&Page, OAuthError> {
-        self.on_demand.metadata(context, &self.document)
-    }
-
-    /// What a chain is judged by, and a hash of all that a decision on one rests on.
-    pub(super) fn certificate_rules(
-        &self,
-        context: &Context<'_, P>,
-    ) -> Result<(CertificateRules<'_>, &[u8; 32]), OAuthError> {
-        self.on_demand.certificate_rules(context, self.id, &self.document)
-    }
-
     /// The key of the key set that a token names, ready to verify with.
     pub(super) async fn verifying_key(
         &self,
