@@ -91,7 +91,7 @@ impl FakeKms {
             let asked = edge::http().get(&direct).send().await;
             asked.map(|_| ()).map_err(|error| error.to_string())
         };
-        process.until_up(Duration::from_secs(60), up).await.unwrap_or_else(|error| panic!("{error}"));
+        process.until_up(Duration::from_secs(120), up).await.unwrap_or_else(|error| panic!("{error}"));
         let (way, _) = watch::channel(Way::Open);
         let seen = Arc::new(Mutex::default());
         let url = relay(direct.clone(), way.subscribe(), Arc::clone(&seen)).await;

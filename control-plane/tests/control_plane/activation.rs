@@ -211,6 +211,7 @@ async fn only_failures_count_against_an_address() {
     let app = TestApp::start().await;
     app.acme().await;
     let path = app.device("pos-1").await;
+    app.clock.stop();
     for _ in 0..40 {
         assert_eq!(app.activate(json!({"otp": app.otp(&path).await})).await.status, 200);
     }
@@ -233,6 +234,7 @@ async fn only_failures_count_against_an_address() {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_address_is_the_one_that_a_trusted_proxy_names() {
     let app = TestApp::start_behind(&["10.0.0.0/8"]).await;
+    app.clock.stop();
     let attempt = async |peer: &str, forwarded: &str| {
         let request = axum::http::Request::builder()
             .method("POST")

@@ -83,10 +83,27 @@ impl Setting {
 
     /// Rotates until `wanted` says yes to the document.
     async fn rotated(&self, what: &str, wanted: impl Fn(&PoolDocument) -> bool) -> PoolDocument {
+        self.next_key_has_stood().await;
+        self.until(what, wanted).await
+    }
+
+    /// Has a next key published, and lets it stand for its time.
+    async fn next_key_has_stood(&self) {
         let known = self.document().await.jwks.keys.len();
         self.until("a next key is published", |document| document.jwks.keys.len() > known).await;
+        self.known_to_be_published().await;
         self.app.clock.advance(STAND);
-        self.until(what, wanted).await
+    }
+
+    /// Waits until the control plane knows of every key that KV has it: only from then on does it count as standing there.
+    async fn known_to_be_published(&self) {
+        let unknown = format!(
+            "select count(*) from signing_key
+              where pool_id = '{}' and published_at is null and state in ('next', 'active', 'retiring')",
+            self.pool.pool().unwrap()
+        );
+        eventually("no key waits to be published", async || self.app.database.number(&unknown).await == 0)
+            .await;
     }
 
     fn open(&self, document: &PoolDocument) -> PrivateKey {
@@ -158,11 +175,7 @@ async fn in_mode_kms_sign_the_named_key_comes_next_and_kms_makes_those_that_foll
     // Beside the one that signs, the local one that retires, and the local one that was to be next.
     setting.until("a next one is made and published", |document| document.jwks.keys.len() == 4).await;
     assert_eq!(setting.proxy.calls("CreateKey"), 1);
-    let known = format!(
-        "select count(*) from signing_key where pool_id = '{}' and published_at is not null and state <> 'gone'",
-        setting.pool.pool().unwrap()
-    );
-    eventually("it is known to be", async || setting.app.database.number(&known).await == 4).await;
+    setting.known_to_be_published().await;
 
     setting.app.clock.advance(Duration::from_secs(31 * 86_400));
     let document =
@@ -239,9 +252,7 @@ async fn what_is_published_stays_while_kms_does_not_open_a_key() {
     let local = setting.document().await.signing_key.unwrap().kid;
     // Never opened in this process: what a control plane meets that has just started.
     setting.proxy.set(Some(KmsFault::Refuse("DisabledException", vec!["Decrypt"])));
-    let known = setting.document().await.jwks.keys.len();
-    setting.until("a next key is published", |document| document.jwks.keys.len() > known).await;
-    setting.app.clock.advance(STAND);
+    setting.next_key_has_stood().await;
     let asked = setting.proxy.calls("Decrypt");
     eventually("KMS is asked again and again", async || {
         setting.app.clock.advance(Duration::from_secs(1));

@@ -273,7 +273,9 @@ async fn many_marks_are_written_in_few_calls_each_within_the_batch_size() {
     nothing_waits(&database).await;
     let sizes: Vec<usize> =
         kv.calls().iter().filter(|call| call.delete).map(|call| call.keys.len()).collect();
-    assert_eq!(sizes, [500, 500, 200]);
+    // The first `v1/trust` may take a place in one of them.
+    assert_eq!((sizes.len(), sizes.iter().sum::<usize>()), (3, 1200), "{sizes:?}");
+    assert!(sizes.iter().all(|size| *size <= 500), "{sizes:?}");
     publisher.stop().await;
 }
 

@@ -337,6 +337,7 @@ async fn no_document_outlasts_the_key_that_it_names_and_past_its_end_a_key_signs
     let document = acme.document().await;
     assert_eq!(document.stamp.next_update.unwrap(), document.stamp.iat + 86_400, "verifiers get their keys");
     assert_eq!(document.document.jwks.keys.len(), 2);
+    acme.published().await;
     // The one that was late signs once it has stood its hour.
     acme.app.clock.advance(MINUTE * 62);
     acme.round().await;

@@ -26,7 +26,7 @@ use serde_json::{Value, json};
 use sqlx::Connection;
 use tokio::time::{Instant, sleep};
 
-use crate::support::{TestApp, TestEdge, TestPublisher, secret};
+use crate::support::{PATIENCE, TestApp, TestEdge, TestPublisher, secret};
 
 const HOUR: Duration = Duration::from_secs(3600);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -162,7 +162,7 @@ impl Walk {
     /// Lets the schedule and the publisher do what is due, and notes what KV has then.
     async fn settle(&self) {
         let schedule = SigningKeys { context: self.app.context.clone(), interval: HOUR };
-        let deadline = Instant::now() + Duration::from_secs(60);
+        let deadline = Instant::now() + PATIENCE;
         loop {
             assert_eq!(schedule.round().await.unwrap().failed, 0);
             let now = self.now().0;

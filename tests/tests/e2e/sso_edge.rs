@@ -144,7 +144,7 @@ async fn a_persons_token_is_good_at_the_edge_until_it_is_revoked_or_the_session_
     assert_eq!((&seen["before"]["active"], &seen["before"]["username"]), (&json!(true), &json!("ada")));
     assert_eq!(seen["before"]["sub"], signed_up["userClaims"]["userId"]);
     assert_eq!(seen["after"], json!({"active": false}), "at once");
-    wait::until("the control plane has heard of it", Duration::from_secs(20), || async {
+    wait::until("the control plane has heard of it", Duration::from_secs(60), || async {
         let status = people.validate(&b, &token).await;
         if status == 401 { Ok(()) } else { Err(status.to_string()) }
     })

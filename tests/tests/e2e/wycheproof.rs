@@ -79,7 +79,7 @@ const config :Workerd.Config = (
         let url = format!("http://127.0.0.1:{port}/");
         let up =
             || async { edge::http().get(&url).send().await.map(drop).map_err(|error| error.to_string()) };
-        workerd.until_up(Duration::from_secs(30), up).await.unwrap_or_else(|error| panic!("{error}"));
+        workerd.until_up(Duration::from_secs(90), up).await.unwrap_or_else(|error| panic!("{error}"));
         Self { url, _workerd: workerd, _folder: folder }
     }
 

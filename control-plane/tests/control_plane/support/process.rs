@@ -38,7 +38,7 @@ impl Serving {
             lines.push('\n');
         };
         let address = loop {
-            let line = timeout(Duration::from_secs(60), stderr.next_line()).await.unwrap().unwrap();
+            let line = timeout(super::PATIENCE, stderr.next_line()).await.unwrap().unwrap();
             let line = line.unwrap_or_else(|| panic!("it ended: {}", lines.lock().unwrap()));
             keep(&lines, &line);
             let event: Value = serde_json::from_str(&line).expect("every line is JSON");
@@ -64,7 +64,7 @@ impl Serving {
         let told = Instant::now();
         let pid = self.child.id().unwrap().to_string();
         assert!(Command::new("kill").args(["-TERM", &pid]).status().await.unwrap().success());
-        let status = timeout(Duration::from_secs(60), self.child.wait()).await.unwrap().unwrap();
+        let status = timeout(super::PATIENCE, self.child.wait()).await.unwrap().unwrap();
         let took = told.elapsed();
         self.reading.await.unwrap();
         let log = self.lines.lock().unwrap().clone();
