@@ -20,6 +20,10 @@ const START_LIMIT: Duration = Duration::from_secs(60);
 
 /// A server that was killed together with us needs a moment to notice.
 const LINGER_LIMIT: Duration = Duration::from_secs(30);
+/// How often it is looked whether it has.
+const LINGER_POLL: Duration = Duration::from_millis(200);
+/// What a server says that starts while processes of the one before still have its memory.
+const MEMORY_IN_USE: &str = "pre-existing shared memory block";
 
 /// How to run the server.
 #[derive(Clone, Debug)]
@@ -80,7 +84,7 @@ impl Postgres {
         spec.user = programs.user;
         spec.lock = options.lock;
         spec.dir = Some(data);
-        let process = Process::start(xtask, spec)?;
+        let process = Process::start(xtask, spec.clone())?;
         let mut server = Self { programs: programs.clone(), process, port, password };
         let number = server.port.number().to_string();
         let probe = || async {
@@ -90,8 +94,20 @@ impl Postgres {
                 .await;
             ready.map_err(|error| error.to_string())
         };
-        server.process.until_up(START_LIMIT, probe).await?;
-        Ok(server)
+        let began = Instant::now();
+        loop {
+            match server.process.until_up(START_LIMIT, probe).await {
+                Ok(()) => return Ok(server),
+                // What is left of a server that was killed ends a moment after it.
+                Err(Error::Died { tail, .. })
+                    if tail.contains(MEMORY_IN_USE) && began.elapsed() < LINGER_LIMIT =>
+                {
+                    tokio::time::sleep(LINGER_POLL).await;
+                    server.process = Process::start(xtask, spec.clone())?;
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// The URL of a database on this server, as its superuser.
@@ -231,7 +247,7 @@ async fn clear_stale_pid(data: &Path) -> Result<(), Error> {
                 data.display()
             )));
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(LINGER_POLL).await;
     }
 }
 
