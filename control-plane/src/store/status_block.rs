@@ -70,7 +70,7 @@ pub async fn allocate(
     // The pool is gone, and its clients with it.
     let Some(blocks) = lock_allocation(tx, pool).await? else { return Ok(Vec::new()) };
     let without = without_block(tx, pool, &ids).await?;
-    give(tx, pool, blocks, without, now).await
+    Ok(give(tx, pool, blocks, without, now).await?.stale)
 }
 
 /// Gives a session of people's a block, unless it has one. Answers with the block, none where the pool is gone, and with the
@@ -85,8 +85,12 @@ pub async fn allocate_to_session(
         return Ok((Some(block), Vec::new()));
     }
     let Some(blocks) = lock_allocation(tx, pool).await? else { return Ok((None, Vec::new())) };
-    let stale = give(tx, pool, blocks, vec![session.to_string()], now).await?;
-    Ok((of_session(tx, pool, session).await?, stale))
+    let Given { numbers, stale } = give(tx, pool, blocks, vec![session.to_string()], now).await?;
+    let block = numbers.first().map(|number| {
+        let (list, block) = place(*number);
+        StatusBlock { list, block, revoked: 0 }
+    });
+    Ok((block, stale))
 }
 
 /// A session's block, if it has one.
@@ -113,6 +117,16 @@ pub async fn of_session(
 async fn lock_allocation(tx: &mut PgConnection, pool: PoolId) -> Result<Option<i32>, StoreError> {
     // Before the counter, as by whoever deletes the pool: they would wait for each other.
     super::client_pool::share(tx, pool).await?;
+    // Mostly it is there, and locking it writes nothing.
+    let blocks = sqlx::query_scalar!(
+        "select blocks from status_allocation where pool_id = $1 for no key update",
+        pool.0
+    )
+    .fetch_optional(&mut *tx)
+    .await?;
+    if blocks.is_some() {
+        return Ok(blocks);
+    }
     let blocks = sqlx::query_scalar!(
         "insert into status_allocation as a (pool_id, org_id, blocks)
          select id, org_id, 0 from client_pool where id = $1
@@ -125,6 +139,14 @@ async fn lock_allocation(tx: &mut PgConnection, pool: PoolId) -> Result<Option<i
     Ok(blocks)
 }
 
+/// What has been given out.
+struct Given {
+    /// The blocks.
+    numbers: Vec<i32>,
+    /// The documents that this makes stale.
+    stale: Vec<KvKey>,
+}
+
 /// Gives each of these that have none a block of the pool, which has so many and is locked.
 async fn give(
     tx: &mut PgConnection,
@@ -132,8 +154,8 @@ async fn give(
     blocks: i32,
     without: Vec<String>,
     now: OffsetDateTime,
-) -> Result<Vec<KvKey>, StoreError> {
-    let reused = sqlx::query_scalar!(
+) -> Result<Given, StoreError> {
+    let reused = sqlx::query!(
         r#"with free as (
                select number, row_number() over (order by number) as place from (
                    select number from status_block
@@ -148,33 +170,39 @@ async fn give(
              from free
              join unnest($2::text[]) with ordinality as wanted (client_id, place) on wanted.place = free.place
             where b.pool_id = $1 and b.number = free.number
-           returning wanted.client_id as "client_id!""#,
+           returning wanted.client_id as "client_id!", b.number"#,
         pool.0,
         &without,
         now,
     )
     .fetch_all(&mut *tx)
     .await?;
-    let reused: BTreeSet<String> = reused.into_iter().collect();
+    let mut numbers: Vec<i32> = reused.iter().map(|row| row.number).collect();
+    let reused: BTreeSet<String> = reused.into_iter().map(|row| row.client_id).collect();
     let new: Vec<String> = without.into_iter().filter(|client| !reused.contains(client)).collect();
     let more = i32::try_from(new.len()).unwrap_or(i32::MAX);
-    sqlx::query!(
-        "insert into status_block (org_id, pool_id, number, client_id, bits)
+    if more == 0 {
+        return Ok(Given { numbers, stale: Vec::new() });
+    }
+    let added = sqlx::query_scalar!(
+        "with counted as (update status_allocation set blocks = blocks + $4 where pool_id = $1)
+         insert into status_block (org_id, pool_id, number, client_id, bits)
          select p.org_id, p.id, $3 + (wanted.place - 1)::integer, wanted.client_id, 0
            from client_pool p, unnest($2::text[]) with ordinality as wanted (client_id, place)
-          where p.id = $1",
+          where p.id = $1
+         returning number",
         pool.0,
         &new,
         blocks,
+        more,
     )
-    .execute(&mut *tx)
+    .fetch_all(tx)
     .await?;
-    sqlx::query!("update status_allocation set blocks = blocks + $2 where pool_id = $1", pool.0, more)
-        .execute(tx)
-        .await?;
+    numbers.extend(added);
     let (before, after) = (lists(blocks.unsigned_abs()), lists(blocks.saturating_add(more).unsigned_abs()));
     let new_lists = (before..after).map(|list| KvKey::Status(pool, list));
-    Ok(if before < after { new_lists.chain([KvKey::Pool(pool)]).collect() } else { Vec::new() })
+    let stale = if before < after { new_lists.chain([KvKey::Pool(pool)]).collect() } else { Vec::new() };
+    Ok(Given { numbers, stale })
 }
 
 /// Those of the clients that may have tokens and have no block, in the order of their ids.

@@ -6,7 +6,7 @@
 use std::net::IpAddr;
 
 use keypost_shared::id::{OrgId, UserId};
-use time::Duration;
+use time::{Duration, OffsetDateTime};
 use uuid::Uuid;
 
 use super::super::Context;
@@ -16,6 +16,8 @@ use crate::store::StoreError;
 use crate::store::sso::sign_in_failure::{self, FailureKey};
 use crate::store::sso::sign_in_network;
 
+/// A network from which somebody signs in every day is noted once a day: they are kept for 90 days.
+const NOTED_AGAIN: Duration = Duration::days(1);
 /// How long an attempt may take for whose sake others are refused: longer than a request may.
 const CLAIM: Duration = Duration::minutes(1);
 
@@ -33,8 +35,10 @@ pub(super) struct Guess {
     account: Account,
     network: IpAddr,
     keys: Keys,
-    /// The delays of the account do not apply: the person has signed in from this network before.
-    is_familiar: bool,
+    /// When the person was last noted to have signed in from this network. Then the delays of the account do not apply.
+    last_used: Option<OffsetDateTime>,
+    /// Something has failed lately, for this account from this network.
+    has_failed: bool,
     /// Whatever the password is, it is wrong.
     is_refused: bool,
     /// For whose sake others are refused meanwhile.
@@ -92,10 +96,12 @@ impl Guess {
             Account::Known(_, user) => *user,
             Account::Unknown(_) => UserId(Uuid::nil()),
         };
-        let is_familiar = sign_in_network::is_known(&mut connection, person, network).await?;
-        let mut guess = Self { account, network, keys, is_familiar, is_refused: false, claimed: Vec::new() };
+        let last_used = sign_in_network::last_used(&mut connection, person, network).await?;
+        let has_failed = failed.iter().any(|(key, _)| *key == keys.account_from_network);
+        let claimed = Vec::new();
+        let mut guess = Self { account, network, keys, last_used, has_failed, is_refused: false, claimed };
         let rules = [(keys.account, ACCOUNT), (keys.account_from_network, ACCOUNT_FROM_NETWORK)];
-        for (key, rule) in rules.into_iter().skip(usize::from(is_familiar)) {
+        for (key, rule) in rules.into_iter().skip(usize::from(last_used.is_some())) {
             let failures = of(key);
             if failures.delay(now).is_some() {
                 guess.is_refused = true;
@@ -132,7 +138,7 @@ impl Guess {
                 before
             } else if key == account_from_network {
                 before.failed(ACCOUNT_FROM_NETWORK, now)
-            } else if self.is_familiar {
+            } else if self.last_used.is_some() {
                 before
             } else {
                 before.failed(ACCOUNT, now)
@@ -146,13 +152,23 @@ impl Guess {
     /// It was right: from this network on, strangers cannot bring delays upon the account.
     pub(super) async fn succeeded(self, context: &Context) -> Result<(), StoreError> {
         let now = context.now();
+        let is_noted = self.last_used.is_some_and(|last_used| now < last_used + NOTED_AGAIN);
+        if is_noted && !self.has_failed {
+            // The usual case. A familiar network claims nothing but what has failed from it.
+            return Ok(());
+        }
         // Each by itself: in one transaction they would have to be locked in one order with those that fail.
         let mut connection = context.connection().await?;
-        sign_in_failure::forget(&mut connection, self.keys.account_from_network).await?;
+        if self.has_failed {
+            sign_in_failure::forget(&mut connection, self.keys.account_from_network).await?;
+        }
         if self.claimed.contains(&self.keys.account) {
             sign_in_failure::release(&mut connection, self.keys.account).await?;
         }
         let Account::Known(org, user) = &self.account else { return Ok(()) };
+        if is_noted {
+            return Ok(());
+        }
         match sign_in_network::note(&mut connection, org, *user, self.network, now).await {
             // The person has just been deleted, which who opens the session finds too.
             Err(error) if error.is_dangling() => Ok(()),

@@ -172,8 +172,12 @@ pub async fn issue_access_token(
         return Err(SessionError::Over);
     }
     let expires_at = if pair.extends_session { now + settings.refresh_token_ttl } else { session.expires_at };
-    let session = Session { last_used_at: now, expires_at, ..session.clone() };
-    session::note_use(change.tx(), &session, now, expires_at).await?;
+    let used = Session { last_used_at: now, expires_at, ..session.clone() };
+    // One that has just begun says so already.
+    if used != *session {
+        session::note_use(change.tx(), &used, now, expires_at).await?;
+    }
+    let session = used;
 
     let (block, stale) = status_block::allocate_to_session(change.tx(), pool.id, session.id, now).await?;
     for key in stale {

@@ -20,9 +20,9 @@ use super::guess::{Account, Guess, NoGuess};
 use super::name;
 use super::password::{Password, PasswordError, Verdict};
 use super::session::{self, PairFor, SessionError, SignInFrom, TokenPair};
+use crate::store::StoreError;
 use crate::store::sso::owner;
 use crate::store::sso::user::{self, SignInName, User, UserStatus};
-use crate::store::{self, StoreError};
 
 /// As what somebody signs in.
 #[derive(Clone, Debug)]
@@ -283,16 +283,8 @@ async fn find(context: &Context, door: &Door, key: &str) -> Result<Option<(User,
         Door::App(org, app) => SignInName::AppUser(org, *app, key),
     };
     let found = user::find_to_sign_in(&mut connection, name).await?;
-    let nobody = UserId(Uuid::nil());
-    if found.is_none() {
-        let org = match door {
-            Door::App(org, _) | Door::Owner(Some(org)) => org.clone(),
-            Door::Owner(None) => store::id("organization.id", "nobody")?,
-        };
-        user::find(&mut connection, &org, nobody).await?;
-    }
-    let user = found.as_ref().map_or(nobody, |(user, _)| user.id);
     let Door::Owner(Some(org)) = door else { return Ok(found) };
+    let user = found.as_ref().map_or(UserId(Uuid::nil()), |(user, _)| user.id);
     let owns = owner::owns(&mut connection, org, user).await?;
     Ok(found.filter(|_| owns))
 }

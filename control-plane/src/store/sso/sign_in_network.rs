@@ -12,21 +12,21 @@ use super::super::StoreError;
 /// How many networks of a person are remembered.
 const MOST: i64 = 20;
 
-/// Whether a person has signed in from this network before.
-pub async fn is_known(
+/// When a person was last noted to have signed in from this network; none where they never have.
+pub async fn last_used(
     connection: &mut PgConnection,
     user: UserId,
     network: IpAddr,
-) -> Result<bool, StoreError> {
+) -> Result<Option<OffsetDateTime>, StoreError> {
     let network = network_hash(user, network);
-    let found = sqlx::query_scalar!(
-        "select exists (select from sign_in_network where user_id = $1 and network = $2)",
+    let last_used = sqlx::query_scalar!(
+        "select last_used_at from sign_in_network where user_id = $1 and network = $2",
         user.0,
         network.as_bytes().as_slice(),
     )
-    .fetch_one(connection)
+    .fetch_optional(connection)
     .await?;
-    Ok(found == Some(true))
+    Ok(last_used)
 }
 
 /// Remembers that a person of this organization has signed in from a network, and forgets the one used longest ago where

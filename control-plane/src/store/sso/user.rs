@@ -95,9 +95,17 @@ struct Row {
     last_login_at: Option<OffsetDateTime>,
     created_at: OffsetDateTime,
     updated_at: OffsetDateTime,
+    /// Only where it is asked for.
+    password_hash: Option<String>,
 }
 
 impl Row {
+    fn read_with_password(mut self) -> Result<(User, SecretText), StoreError> {
+        let hash = self.password_hash.take();
+        let hash = hash.ok_or_else(|| corrupt("sso_user.password_hash", "null"))?;
+        Ok((self.read()?, SecretText::new(hash)))
+    }
+
     fn read(self) -> Result<User, StoreError> {
         Ok(User {
             id: UserId(self.id),
@@ -156,7 +164,8 @@ pub async fn find(tx: &mut PgConnection, org: &OrgId, user: UserId) -> Result<Op
     let row = sqlx::query_as!(
         Row,
         r#"select id, org_id, client_app_id, username, email, first_name, last_name,
-                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at
+                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at,
+                  null::text as password_hash
              from sso_user where org_id = $1 and id = $2"#,
         org.as_str(),
         user.0,
@@ -175,7 +184,8 @@ pub async fn find_all(
     let rows = sqlx::query_as!(
         Row,
         r#"select id, org_id, client_app_id, username, email, first_name, last_name,
-                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at
+                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at,
+                  null::text as password_hash
              from sso_user where org_id = $1 and id = any($2)
             order by id"#,
         org.as_str(),
@@ -191,29 +201,35 @@ pub async fn find_to_sign_in(
     tx: &mut PgConnection,
     name: SignInName<'_>,
 ) -> Result<Option<(User, SecretText)>, StoreError> {
-    let found = match name {
-        SignInName::Owner(key) => sqlx::query!(
-            "select org_id, id, password_hash from sso_user
-                  where client_app_id is null and (username_key = $1 or email_key = $1)",
-            key,
-        )
-        .fetch_optional(&mut *tx)
-        .await?
-        .map(|row| (row.org_id, row.id, row.password_hash)),
-        SignInName::AppUser(org, app, key) => sqlx::query!(
-            "select org_id, id, password_hash from sso_user
-              where org_id = $1 and client_app_id = $2 and username_key = $3",
-            org.as_str(),
-            app.0,
-            key,
-        )
-        .fetch_optional(&mut *tx)
-        .await?
-        .map(|row| (row.org_id, row.id, row.password_hash)),
+    let row = match name {
+        SignInName::Owner(key) => {
+            sqlx::query_as!(
+                Row,
+                r#"select id, org_id, client_app_id, username, email, first_name, last_name,
+                          user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at,
+                          updated_at, password_hash as "password_hash?"
+                     from sso_user where client_app_id is null and (username_key = $1 or email_key = $1)"#,
+                key,
+            )
+            .fetch_optional(tx)
+            .await?
+        }
+        SignInName::AppUser(org, app, key) => {
+            sqlx::query_as!(
+                Row,
+                r#"select id, org_id, client_app_id, username, email, first_name, last_name,
+                          user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at,
+                          updated_at, password_hash as "password_hash?"
+                     from sso_user where org_id = $1 and client_app_id = $2 and username_key = $3"#,
+                org.as_str(),
+                app.0,
+                key,
+            )
+            .fetch_optional(tx)
+            .await?
+        }
     };
-    let Some((org, user, hash)) = found else { return Ok(None) };
-    let user = find(tx, &id("sso_user.org_id", &org)?, UserId(user)).await?;
-    Ok(user.map(|user| (user, SecretText::new(hash))))
+    row.map(Row::read_with_password).transpose()
 }
 
 /// Which of these names somebody has among the owners, or among the users of a client app of this organization: `username`
@@ -261,15 +277,18 @@ pub async fn lock_with_password(
     org: &OrgId,
     user: UserId,
 ) -> Result<Option<(User, SecretText)>, StoreError> {
-    let hash = sqlx::query_scalar!(
-        "select password_hash from sso_user where org_id = $1 and id = $2 for update",
+    let row = sqlx::query_as!(
+        Row,
+        r#"select id, org_id, client_app_id, username, email, first_name, last_name,
+                  user_metadata as "user_metadata: Json<Box<RawValue>>", status, last_login_at, created_at, updated_at,
+                  password_hash as "password_hash?"
+             from sso_user where org_id = $1 and id = $2 for update"#,
         org.as_str(),
         user.0,
     )
-    .fetch_optional(&mut *tx)
+    .fetch_optional(tx)
     .await?;
-    let Some(hash) = hash else { return Ok(None) };
-    Ok(find(tx, org, user).await?.map(|user| (user, SecretText::new(hash))))
+    row.map(Row::read_with_password).transpose()
 }
 
 /// Gives a person another password, or the same with other parameters.

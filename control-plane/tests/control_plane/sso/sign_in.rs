@@ -210,6 +210,32 @@ async fn once_nothing_is_free_any_more_guesses_come_one_at_a_time() {
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_network_is_noted_once_a_day_and_what_failed_from_it_is_forgotten_at_each_sign_in() {
+    let app = TestApp::start().await;
+    let owner = app.owner("ada").await;
+    let till = app.client_app(&owner, "Till").await;
+    app.app_user(&till, "bob").await;
+    app.clock.stop();
+    let noted = async || {
+        app.database
+            .number("select (extract(epoch from last_used_at) * 1000)::bigint from sign_in_network")
+            .await
+    };
+    let from = "198.51.100.1";
+    log_in_from(&app, &till, from, "bob", PASSWORD).await.data(200);
+    let first = noted().await;
+    app.clock.advance(Duration::from_secs(86_399));
+    log_in_from(&app, &till, from, "bob", WRONG).await.assert_failed(401, "invalid_credentials");
+    let failed = "select count(*) from sign_in_failure where failures > 0";
+    assert_eq!(app.database.number(failed).await, 2, "of the account from the network, and of the network");
+    log_in_from(&app, &till, from, "bob", PASSWORD).await.data(200);
+    assert_eq!((noted().await, app.database.number(failed).await), (first, 1));
+    app.clock.advance(Duration::from_secs(1));
+    log_in_from(&app, &till, from, "bob", PASSWORD).await.data(200);
+    assert_eq!(noted().await, first + 86_400_000);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_fails_thirty_times_in_a_minute_must_wait() {
     let app = TestApp::start().await;
     let owner = app.owner("ada").await;
