@@ -24,6 +24,8 @@ const LINGER_LIMIT: Duration = Duration::from_secs(30);
 const LINGER_POLL: Duration = Duration::from_millis(200);
 /// What a server says that starts while processes of the one before still have its memory.
 const MEMORY_IN_USE: &str = "pre-existing shared memory block";
+/// What one says that does not.
+const STARTING: &str = "starting PostgreSQL";
 
 /// How to run the server.
 #[derive(Clone, Debug)]
@@ -100,7 +102,7 @@ impl Postgres {
                 Ok(()) => return Ok(server),
                 // What is left of a server that was killed ends a moment after it.
                 Err(Error::Died { tail, .. })
-                    if tail.contains(MEMORY_IN_USE) && began.elapsed() < LINGER_LIMIT =>
+                    if finds_memory_in_use(&tail) && began.elapsed() < LINGER_LIMIT =>
                 {
                     tokio::time::sleep(LINGER_POLL).await;
                     server.process = Process::start(xtask, spec.clone())?;
@@ -251,6 +253,11 @@ async fn clear_stale_pid(data: &Path) -> Result<(), Error> {
     }
 }
 
+/// Whether the end of the server's log says so of the latest start: a server that gets beyond that says that it is starting.
+fn finds_memory_in_use(log: &str) -> bool {
+    log.rsplit(STARTING).next().is_some_and(|latest| latest.contains(MEMORY_IN_USE))
+}
+
 async fn is_postgres(pid: &str) -> bool {
     if pid.is_empty() || !pid.bytes().all(|byte| byte.is_ascii_digit()) {
         return false;
@@ -261,4 +268,19 @@ async fn is_postgres(pid: &str) -> bool {
         Cmd::new("ps", "ps").args(["-o", "comm=", "-p", pid]).output().await.unwrap_or_default()
     };
     name.trim().ends_with("postgres")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_the_latest_start_counts() {
+        let in_use = "FATAL:  pre-existing shared memory block (key 1, ID 2) is still in use\n";
+        assert!(finds_memory_in_use(in_use));
+        assert!(finds_memory_in_use(&format!("LOG:  starting PostgreSQL 18.6 on x86_64\n{in_use}")));
+        assert!(!finds_memory_in_use(&format!(
+            "{in_use}LOG:  starting PostgreSQL 18.6 on x86_64\nFATAL:  the disk is full\n"
+        )));
+    }
 }

@@ -16,8 +16,9 @@ use crate::store::StoreError;
 use crate::store::sso::sign_in_failure::{self, FailureKey};
 use crate::store::sso::sign_in_network;
 
-/// A network from which somebody signs in every day is noted once a day: they are kept for 90 days.
-const NOTED_AGAIN: Duration = Duration::days(1);
+/// A network from which somebody signs in again and again is noted once an hour: of twenty, the one that was noted longest
+/// ago is forgotten for another, and each after 90 days.
+const NOTED_AGAIN: Duration = Duration::hours(1);
 /// How long an attempt may take for whose sake others are refused: longer than a request may.
 const CLAIM: Duration = Duration::minutes(1);
 

@@ -29,8 +29,8 @@ pub async fn last_used(
     Ok(last_used)
 }
 
-/// Remembers that a person of this organization has signed in from a network, and forgets the one used longest ago where
-/// there are many.
+/// Remembers that a person of this organization has signed in from a network, and forgets the one noted longest ago
+/// where there are many.
 pub async fn note(
     tx: &mut PgConnection,
     org: &OrgId,
