@@ -21,8 +21,8 @@ use keypost_shared::status_list::{StatusBits, StatusListClaims};
 use serde_json::{Value, json};
 
 use crate::support::{
-    Answer, Emulator, KmsFault, KmsProxy, TestApp, encrypting_key, eventually, key_administrator, kms_at,
-    secret, signing_key,
+    Answer, Emulator, KmsFault, KmsProxy, TestApp, UNPUBLISHED_KEYS, encrypting_key, eventually,
+    key_administrator, kms_at, secret, signing_key,
 };
 
 const POOL_PATH: &str = "/api/internal/org/acme/env/prod/pool";
@@ -97,13 +97,8 @@ impl Setting {
 
     /// Waits until the control plane knows of every key that KV has it: only from then on does it count as standing there.
     async fn known_to_be_published(&self) {
-        let unknown = format!(
-            "select count(*) from signing_key
-              where pool_id = '{}' and published_at is null and state in ('next', 'active', 'retiring')",
-            self.pool.pool().unwrap()
-        );
-        eventually("no key waits to be published", async || self.app.database.number(&unknown).await == 0)
-            .await;
+        let none_waits = async || self.app.database.number(UNPUBLISHED_KEYS).await == 0;
+        eventually("no key waits to be published", none_waits).await;
     }
 
     fn open(&self, document: &PoolDocument) -> PrivateKey {

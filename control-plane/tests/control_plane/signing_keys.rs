@@ -13,7 +13,7 @@ use serde_json::{Value, json};
 use time::OffsetDateTime;
 use time::format_description::well_known::Rfc3339;
 
-use crate::support::{Answer, Fault, TestApp, eventually};
+use crate::support::{Answer, Fault, TestApp, UNPUBLISHED_KEYS, eventually};
 
 const MINUTE: Duration = Duration::from_secs(60);
 const DAY: Duration = Duration::from_secs(86_400);
@@ -48,10 +48,10 @@ impl Acme {
     }
 
     async fn published(&self) {
-        let waits = "select count(*) from publication where generation > published_generation
-                        or (select count(*) from signing_key
-                             where published_at is null and state in ('next', 'active', 'retiring')) > 0";
-        eventually("nothing waits", async || self.app.database.number(waits).await == 0).await;
+        let waits = format!(
+            "select count(*) from publication where generation > published_generation or ({UNPUBLISHED_KEYS}) > 0"
+        );
+        eventually("nothing waits", async || self.app.database.number(&waits).await == 0).await;
     }
 
     async fn keys(&self) -> Vec<Value> {

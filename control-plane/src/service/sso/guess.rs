@@ -1,7 +1,7 @@
 //! One attempt to sign in, as those see it who slow guessing down (see [`delay`](super::delay)).
 //!
-//! What is asked of the database is the same whether there is such an account or not, and whatever becomes of the attempt:
-//! how long an answer takes tells nothing.
+//! What is asked of the database is the same whether there is such an account or not, and whyever there are no tokens: how
+//! long such an answer takes tells nothing.
 
 use std::net::IpAddr;
 
@@ -36,7 +36,7 @@ pub(super) struct Guess {
     account: Account,
     network: IpAddr,
     keys: Keys,
-    /// When the person was last noted to have signed in from this network. Then the delays of the account do not apply.
+    /// When the person was last noted to have signed in from this network.
     last_used: Option<OffsetDateTime>,
     /// Something has failed lately, for this account from this network.
     has_failed: bool,
@@ -102,7 +102,7 @@ impl Guess {
         let claimed = Vec::new();
         let mut guess = Self { account, network, keys, last_used, has_failed, is_refused: false, claimed };
         let rules = [(keys.account, ACCOUNT), (keys.account_from_network, ACCOUNT_FROM_NETWORK)];
-        for (key, rule) in rules.into_iter().skip(usize::from(last_used.is_some())) {
+        for (key, rule) in rules.into_iter().skip(usize::from(guess.is_familiar())) {
             let failures = of(key);
             if failures.delay(now).is_some() {
                 guess.is_refused = true;
@@ -117,6 +117,11 @@ impl Guess {
             }
         }
         Ok(guess)
+    }
+
+    /// Whether the delays of the account do not apply: the person has signed in from this network before.
+    fn is_familiar(&self) -> bool {
+        self.last_used.is_some()
     }
 
     /// Whether the password is wrong whatever it is.
@@ -139,7 +144,7 @@ impl Guess {
                 before
             } else if key == account_from_network {
                 before.failed(ACCOUNT_FROM_NETWORK, now)
-            } else if self.last_used.is_some() {
+            } else if self.is_familiar() {
                 before
             } else {
                 before.failed(ACCOUNT, now)
@@ -166,10 +171,7 @@ impl Guess {
         if self.claimed.contains(&self.keys.account) {
             sign_in_failure::release(&mut connection, self.keys.account).await?;
         }
-        let Account::Known(org, user) = &self.account else { return Ok(()) };
-        if is_noted {
-            return Ok(());
-        }
+        let (Account::Known(org, user), false) = (&self.account, is_noted) else { return Ok(()) };
         match sign_in_network::note(&mut connection, org, *user, self.network, now).await {
             // The person has just been deleted, which who opens the session finds too.
             Err(error) if error.is_dangling() => Ok(()),

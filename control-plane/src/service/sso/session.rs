@@ -175,7 +175,7 @@ pub async fn issue_access_token(
     let used = Session { last_used_at: now, expires_at, ..session.clone() };
     // One that has just begun says so already.
     if used != *session {
-        session::note_use(change.tx(), &used, now, expires_at).await?;
+        session::note_use(change.tx(), &used).await?;
     }
     let session = used;
 

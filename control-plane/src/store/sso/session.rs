@@ -156,19 +156,14 @@ pub async fn live_of_user(
     rows.into_iter().map(Row::read).collect()
 }
 
-/// Notes that tokens were got in a session, which goes on until a time.
-pub async fn note_use(
-    tx: &mut PgConnection,
-    session: &Session,
-    now: OffsetDateTime,
-    expires_at: OffsetDateTime,
-) -> Result<(), StoreError> {
+/// Notes when tokens were last got in a session, and until when it goes on.
+pub async fn note_use(tx: &mut PgConnection, session: &Session) -> Result<(), StoreError> {
     sqlx::query!(
         "update sso_session set last_used_at = $3, expires_at = $4 where org_id = $1 and id = $2",
         session.org.as_str(),
         session.id.0,
-        now,
-        expires_at,
+        session.last_used_at,
+        session.expires_at,
     )
     .execute(tx)
     .await?;

@@ -8,21 +8,13 @@ use keypost::service::change::Change;
 use keypost::service::sso::new_password::make_code;
 use serde_json::{Value, json};
 
-use crate::support::sso::{ClientApp, Owner, PASSWORD, SsoRequest};
+use crate::support::sso::{Owner, PASSWORD, SsoRequest, bob};
 use crate::support::{Answer, TestApp};
 
 const OTHER: &str = "farewell to Leicester Square";
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
-}
-
-async fn bob() -> (TestApp, Owner, ClientApp, Value) {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    let bob = app.app_user(&till, "bob").await;
-    (app, owner, till, bob)
 }
 
 async fn change(app: &TestApp, token: &str, current: &str, new: &str) -> Answer {

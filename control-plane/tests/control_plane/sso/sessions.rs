@@ -6,18 +6,10 @@ use futures_util::future::join_all;
 use serde_json::{Value, json};
 
 use crate::support::TestApp;
-use crate::support::sso::{ClientApp, Owner, PASSWORD, SsoRequest, claims};
+use crate::support::sso::{PASSWORD, SsoRequest, bob, claims};
 
 fn text(value: &Value) -> &str {
     value.as_str().unwrap()
-}
-
-async fn bob() -> (TestApp, Owner, ClientApp, Value) {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    let bob = app.app_user(&till, "bob").await;
-    (app, owner, till, bob)
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

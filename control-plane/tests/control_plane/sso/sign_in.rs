@@ -6,7 +6,7 @@ use futures_util::future::join_all;
 use keypost::service::sso::password::{PasswordCost, Passwords};
 use serde_json::json;
 
-use crate::support::sso::{ClientApp, PASSWORD, SsoRequest, claims, credentials};
+use crate::support::sso::{ClientApp, PASSWORD, SsoRequest, bob, claims, credentials};
 use crate::support::{Answer, TestApp};
 
 const WRONG: &str = "a short way to Tipperary";
@@ -154,10 +154,7 @@ async fn whoever_may_not_in_waits_as_long_whatever_the_reason() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guesses_from_one_network_are_delayed_and_the_owner_elsewhere_is_not() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     let stranger = "198.51.100.1";
     use_up(&app, &till, stranger, "bob").await;
     // The right password does not help the stranger now, and trying makes it no worse.
@@ -171,10 +168,7 @@ async fn guesses_from_one_network_are_delayed_and_the_owner_elsewhere_is_not() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn guesses_from_everywhere_are_delayed_but_not_where_the_person_has_signed_in_before() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     let home = "203.0.113.7";
     log_in_from(&app, &till, home, "bob", PASSWORD).await.data(200);
     for n in 0..40 {
@@ -195,10 +189,7 @@ async fn guesses_from_everywhere_are_delayed_but_not_where_the_person_has_signed
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn once_nothing_is_free_any_more_guesses_come_one_at_a_time() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     let stranger = "198.51.100.1";
     use_up(&app, &till, stranger, "bob").await;
     app.clock.advance(Duration::from_secs(65));
@@ -213,10 +204,7 @@ async fn once_nothing_is_free_any_more_guesses_come_one_at_a_time() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_network_is_noted_once_an_hour_and_what_failed_from_it_is_forgotten_at_each_sign_in() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     app.clock.stop();
     let noted = async || {
         app.database
@@ -239,10 +227,7 @@ async fn a_network_is_noted_once_an_hour_and_what_failed_from_it_is_forgotten_at
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn an_address_that_fails_thirty_times_in_a_minute_must_wait() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     app.clock.stop();
     for n in 0..30 {
         let answer = log_in_from(&app, &till, "198.51.100.1", &format!("nobody{n}"), WRONG).await;
@@ -260,10 +245,7 @@ async fn an_address_that_fails_thirty_times_in_a_minute_must_wait() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_hash_is_made_anew_at_sign_in_once_more_work_is_asked_for() {
-    let app = TestApp::start().await;
-    let owner = app.owner("ada").await;
-    let till = app.client_app(&owner, "Till").await;
-    app.app_user(&till, "bob").await;
+    let (app, _, till, _) = bob().await;
     let hash = async || -> String {
         sqlx::query_scalar("select password_hash from sso_user where username = 'bob'")
             .fetch_one(&app.database.pool)

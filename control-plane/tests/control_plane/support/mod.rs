@@ -35,6 +35,10 @@ use tokio::time::{Instant, sleep};
 /// that was under way when the clock was put forward, and than a machine is busy elsewhere.
 pub(crate) const PATIENCE: Duration = Duration::from_secs(180);
 
+/// How many keys the control plane does not know to be published: only from then on do they count as standing in KV.
+pub(crate) const UNPUBLISHED_KEYS: &str = "select count(*) from signing_key
+     where published_at is null and state in ('next', 'active', 'retiring')";
+
 /// Waits until `condition` holds, and fails the test where it does not in time.
 pub(crate) async fn eventually(what: &str, mut condition: impl AsyncFnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;

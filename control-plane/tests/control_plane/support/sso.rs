@@ -30,6 +30,15 @@ pub(crate) struct ClientApp {
     pub(crate) key: String,
 }
 
+/// A control plane with the owner `ada`, her client app, and its user `bob` with what signing up has answered.
+pub(crate) async fn bob() -> (TestApp, Owner, ClientApp, Value) {
+    let app = TestApp::start().await;
+    let owner = app.owner("ada").await;
+    let till = app.client_app(&owner, "Till").await;
+    let bob = app.app_user(&till, "bob").await;
+    (app, owner, till, bob)
+}
+
 /// A request to single sign-on.
 #[derive(Clone, Debug, Default)]
 pub(crate) struct SsoRequest<'a> {
